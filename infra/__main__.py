@@ -1,0 +1,98 @@
+"""The stack, from its settings to its outputs."""
+
+from pathlib import Path
+
+import pulumi
+import pulumi_aws as aws
+from pulumi import InvokeOptions, ResourceOptions
+
+from infra.components.balancer import Balancer, BalancerArgs
+from infra.components.certificate import Certificate, CertificateArgs
+from infra.components.consumers import Consumers, ConsumersArgs
+from infra.components.firewall import Firewall, FirewallArgs
+from infra.components.fleet import Fleet, FleetArgs
+from infra.components.functions import Functions, FunctionsArgs, authorizer_role_name
+from infra.components.gateway import Gateway, GatewayArgs
+from infra.components.image import Image, ImageArgs
+from infra.components.logs import Logs, LogsArgs
+from infra.components.network import Network, NetworkArgs
+from infra.components.observability import Observability, ObservabilityArgs
+from infra.components.storage import Storage, StorageArgs
+from infra.settings import load_settings
+from infra.site import Site, tags
+
+# Settings, checked before anything exists, and the account they are for. Every resource gets the provider's tags.
+settings = load_settings(pulumi.Config())
+project, stack, region = pulumi.get_project(), pulumi.get_stack(), settings.region
+provider = aws.Provider("aws", region=region, default_tags={"tags": tags(project=project, stack=stack)})
+account_id = aws.get_caller_identity_output(opts=InvokeOptions(provider=provider)).account_id
+site = Site(
+    project=project, stack=stack, region=region, account_id=account_id, root=Path(__file__).resolve().parents[1]
+)
+on_aws = ResourceOptions(provider=provider)
+
+# Where every component logs to, and the network without a way out.
+logs = Logs("logs", LogsArgs(site=site, retention_days=settings.audit.retention_days), opts=on_aws)
+network = Network("network", NetworkArgs(site=site, network=settings.network, logs=logs), opts=on_aws)
+
+# What is kept: models, data, access logs, images, consumers.
+storage = Storage("storage", StorageArgs(site=site, log_retention_days=settings.audit.retention_days), opts=on_aws)
+image = Image("image", ImageArgs(site=site, ready=settings.fleet.image), opts=on_aws)
+consumers = Consumers("consumers", ConsumersArgs(site=site, reader_role_name=authorizer_role_name(site)), opts=on_aws)
+
+# What serves: a private balancer, and the instances behind it.
+certificate = Certificate("certificate", CertificateArgs(domain=settings.api.domain), opts=on_aws)
+balancer = Balancer(
+    "balancer",
+    BalancerArgs(
+        network=network, certificate=certificate, log_bucket=storage.logs, timeout_seconds=settings.api.timeout_seconds
+    ),
+    opts=on_aws,
+)
+fleet = Fleet(
+    "fleet",
+    FleetArgs(
+        site=site, settings=settings, network=network, balancer=balancer, image=image, models=storage.models, logs=logs
+    ),
+    opts=on_aws,
+)
+
+# What guards: the authorizer, the firewall, and the gateway that calls both.
+functions = Functions("functions", FunctionsArgs(site=site, consumers=consumers, logs=logs), opts=on_aws)
+firewall = Firewall("firewall", FirewallArgs(site=site, firewall=settings.firewall, logs=logs), opts=on_aws)
+gateway = Gateway(
+    "gateway",
+    GatewayArgs(
+        site=site,
+        settings=settings,
+        certificate=certificate,
+        balancer=balancer,
+        functions=functions,
+        firewall=firewall,
+        logs=logs,
+    ),
+    opts=on_aws,
+)
+
+# What watches.
+observability = Observability(
+    "observability",
+    ObservabilityArgs(site=site, settings=settings, gateway=gateway, balancer=balancer, fleet=fleet),
+    opts=on_aws,
+)
+
+pulumi.export("api_url", gateway.api_url)
+pulumi.export("api_id", gateway.api_id)
+pulumi.export("stage_name", gateway.stage_name)
+pulumi.export("usage_plan_ids", gateway.usage_plan_ids)
+pulumi.export("model_bucket", storage.models.id)
+pulumi.export("data_bucket", storage.data.id)
+pulumi.export("image_repository_url", image.repository_url)
+pulumi.export("dashboard_url", observability.dashboard_url)
+pulumi.export("autoscaling_group", fleet.autoscaling_group)
+pulumi.export("target_group_arn", balancer.target_group_arn)
+pulumi.export("load_balancer_dns", balancer.dns_name)
+pulumi.export("web_acl_arn", firewall.web_acl_arn)
+pulumi.export("consumers_table", consumers.consumers_table)
+pulumi.export("tokens_table", consumers.tokens_table)
+pulumi.export("consumers_key_arn", consumers.secrets_key_arn)

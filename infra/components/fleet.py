@@ -1,0 +1,165 @@
+"""The fleet: a group of instances that grows with the requests in flight."""
+
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+from pulumi import ResourceOptions
+
+from infra.components.balancer import Balancer
+from infra.components.image import Image
+from infra.components.instance import Instance, InstanceArgs
+from infra.components.logs import Logs
+from infra.components.network import Network
+from infra.components.storage import PrivateBucket
+from infra.settings import Settings
+from infra.site import Site
+
+# Pulling the image, loading models and one real inference; until then a failing check is no failure.
+BOOT_SECONDS = 900
+
+
+@dataclass(frozen=True)
+class FleetArgs:
+    """The fleet's size and kind, the models it serves, and all that its instances reach."""
+
+    site: Site
+    settings: Settings
+    network: Network
+    balancer: Balancer
+    image: Image
+    models: PrivateBucket
+    logs: Logs
+
+
+class Fleet(pulumi.ComponentResource):
+    """The autoscaling group of the instances, and what makes it grow and shrink."""
+
+    autoscaling_group: pulumi.Output[str]
+
+    def __init__(self, name: str, args: FleetArgs, opts: ResourceOptions | None = None) -> None:
+        super().__init__("modelkeep:index:Fleet", name, None, opts)
+        self._name, self._args = name, args
+        # Known before the group is, since its instances report their metrics under it.
+        self._group_name = args.site.name
+        scaling_role = self._scaling_role()
+        instance = Instance(
+            f"{name}-instance",
+            InstanceArgs(
+                site=args.site,
+                settings=args.settings,
+                group_name=self._group_name,
+                scaling_role_arn=scaling_role.arn,
+                network=args.network,
+                balancer=args.balancer,
+                image=args.image,
+                models=args.models,
+                logs=args.logs,
+            ),
+            opts=ResourceOptions(parent=self),
+        )
+        self.autoscaling_group = self._group(instance=instance, scaling_role=scaling_role).name
+        self._scaling()
+        self.register_outputs({"autoscaling_group": self.autoscaling_group})
+
+    def _scaling_role(self) -> aws.iam.ServiceLinkedRole:
+        """Auto Scaling's role of this stack alone, so that this stack's volume key names no other."""
+        return aws.iam.ServiceLinkedRole(
+            f"{self._name}-scaling-role",
+            aws_service_name="autoscaling.amazonaws.com",
+            custom_suffix=self._args.site.name,
+            opts=ResourceOptions(parent=self),
+        )
+
+    def _group(self, *, instance: Instance, scaling_role: aws.iam.ServiceLinkedRole) -> aws.autoscaling.Group:
+        args, fleet = self._args, self._args.settings.fleet
+        return aws.autoscaling.Group(
+            f"{self._name}-group",
+            name=self._group_name,
+            min_size=fleet.min,
+            max_size=fleet.max,
+            vpc_zone_identifiers=args.network.subnet_ids,
+            service_linked_role_arn=scaling_role.arn,
+            mixed_instances_policy={
+                "launch_template": {
+                    "launch_template_specification": {
+                        "launch_template_id": instance.template_id,
+                        # The number, not $Latest: only so does a change start a refresh, and can that roll back.
+                        "version": instance.template_version,
+                    },
+                    "overrides": [{"instance_type": each} for each in fleet.instance_types],
+                },
+                "instances_distribution": {
+                    "on_demand_base_capacity": 0,
+                    "on_demand_percentage_above_base_capacity": 100 - fleet.spot_percentage,
+                    "on_demand_allocation_strategy": "prioritized",
+                    "spot_allocation_strategy": "price-capacity-optimized",
+                },
+            },
+            capacity_rebalance=True,
+            target_group_arns=[args.balancer.target_group_arn],
+            health_check_type="ELB",
+            health_check_grace_period=BOOT_SECONDS,
+            default_instance_warmup=BOOT_SECONDS,
+            # New instances are ready before old ones go.
+            instance_maintenance_policy={"min_healthy_percentage": 100, "max_healthy_percentage": 150},
+            instance_refresh={
+                "strategy": "Rolling",
+                "preferences": {
+                    "min_healthy_percentage": 100,
+                    "max_healthy_percentage": 150,
+                    "auto_rollback": True,
+                    "skip_matching": True,
+                },
+            },
+            # A first deployment has no model in its bucket yet, so no instance could be ready to wait for.
+            wait_for_capacity_timeout="0",
+            metrics_granularity="1Minute",
+            enabled_metrics=[
+                aws.autoscaling.Metric.GROUP_DESIRED_CAPACITY,
+                aws.autoscaling.Metric.GROUP_IN_SERVICE_INSTANCES,
+                aws.autoscaling.Metric.GROUP_PENDING_INSTANCES,
+            ],
+            # The provider's default tags do not reach a group.
+            tags=[
+                {"key": key, "value": value, "propagate_at_launch": True}
+                for key, value in {**args.site.tags, "Name": args.site.name}.items()
+            ],
+            # Instances boot through the endpoints.
+            opts=ResourceOptions(parent=self, depends_on=[args.network]),
+        )
+
+    def _scaling(self) -> None:
+        fleet = self._args.settings.fleet
+        aws.autoscaling.Policy(
+            f"{self._name}-inflight",
+            autoscaling_group_name=self.autoscaling_group,
+            policy_type="TargetTrackingScaling",
+            target_tracking_configuration={
+                "target_value": fleet.target_inflight,
+                "customized_metric_specification": {
+                    "namespace": self._args.site.project,
+                    "metric_name": "InFlightRequests",
+                    # Every instance reports its own requests, so the average is that per instance.
+                    "statistic": "Average",
+                    "period": 10,
+                    "metric_dimensions": [
+                        {"name": "Stack", "value": self._args.site.stack},
+                        {"name": "AutoScalingGroupName", "value": self._group_name},
+                    ],
+                },
+            },
+            opts=ResourceOptions(parent=self),
+        )
+        for size in fleet.schedule:
+            aws.autoscaling.Schedule(
+                f"{self._name}-{size.name}",
+                scheduled_action_name=size.name,
+                autoscaling_group_name=self.autoscaling_group,
+                recurrence=size.cron,
+                time_zone=size.time_zone,
+                min_size=size.min,
+                max_size=size.max,
+                desired_capacity=size.min,
+                opts=ResourceOptions(parent=self),
+            )

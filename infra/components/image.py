@@ -1,0 +1,141 @@
+"""The container image: its registry, and the build of this project's own source."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from os.path import relpath
+from pathlib import Path
+
+import pulumi
+import pulumi_aws as aws
+import pulumi_docker_build as docker_build
+from pulumi import InvokeOptions, ResourceOptions
+
+from infra.components.keys import EncryptionKey, EncryptionKeyArgs, delegated_to_iam
+from infra.iam import Statement
+from infra.site import Site
+
+KEEP_IMAGES = 20
+# What the Dockerfile copies; .dockerignore lets nothing else into the build.
+_SOURCES = ("pyproject.toml", "README.md", "LICENSE", "model_image")
+
+
+def source_digest(root: Path) -> str:
+    """SHA-256 (hex) over the names and contents of everything that goes into the image."""
+    digest = hashlib.sha256()
+    for path in _source_files(root):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(root).as_posix()}\\0{len(content)}\\0".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _source_files(root: Path) -> Iterable[Path]:
+    for source in (root / name for name in _SOURCES):
+        files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
+        yield from (path for path in files if "__pycache__" not in path.parts)
+
+
+def repository_arn(site: Site, reference: str) -> str:
+    """The ARN of the ECR repository that an image reference names, be it in this account or another."""
+    registry, _, path = reference.partition("/")
+    account, _, _, region = registry.split(".")[:4]
+    return f"arn:{site.partition}:ecr:{region}:{account}:repository/{path.partition('@')[0]}"
+
+
+@dataclass(frozen=True)
+class ImageArgs:
+    """A ready image by digest, or None for one built from the project's sources."""
+
+    site: Site
+    ready: str | None
+
+
+class Image(pulumi.ComponentResource):
+    """A registry of immutable, scanned, encrypted images, and the reference by digest of the one to run."""
+
+    repository_url: pulumi.Output[str]
+    reference: pulumi.Output[str]
+
+    def __init__(self, name: str, args: ImageArgs, opts: ResourceOptions | None = None) -> None:
+        super().__init__("modelkeep:index:Image", name, None, opts)
+        self._name, self._args = name, args
+        key = EncryptionKey(
+            f"{name}-key",
+            EncryptionKeyArgs(site=args.site, purpose="container images", policy=[delegated_to_iam(args.site)]),
+            opts=ResourceOptions(parent=self),
+        )
+        repository = aws.ecr.Repository(
+            f"{name}-repository",
+            name=f"{args.site.name}/model-server",
+            image_tag_mutability="IMMUTABLE",
+            image_scanning_configuration={"scan_on_push": True},
+            encryption_configurations=[{"encryption_type": "KMS", "kms_key": key.arn}],
+            opts=ResourceOptions(parent=self),
+        )
+        aws.ecr.LifecyclePolicy(
+            f"{name}-lifecycle",
+            repository=repository.name,
+            policy=pulumi.Output.json_dumps(lifecycle_policy()),
+            opts=ResourceOptions(parent=self),
+        )
+        self.repository_url = repository.repository_url
+        self._repository_arn: pulumi.Input[str] = (
+            repository.arn if args.ready is None else repository_arn(args.site, args.ready)
+        )
+        self.reference = self._build(repository) if args.ready is None else pulumi.Output.from_input(args.ready)
+        self.register_outputs({"repository_url": self.repository_url, "reference": self.reference})
+
+    def pull_statements(self) -> list[Statement]:
+        """A grant to pull the image that runs."""
+        return [
+            Statement(
+                sid="RegistryLogin",
+                actions=["ecr:GetAuthorizationToken"],
+                resources=["*"],  # the login is to the registry as a whole, the API knows no narrower resource
+            ),
+            Statement(
+                sid="PullImage",
+                actions=["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
+                resources=[self._repository_arn],
+            ),
+        ]
+
+    def _build(self, repository: aws.ecr.Repository) -> pulumi.Output[str]:
+        root = relpath(self._args.site.root)  # relative, so that every machine has the same inputs
+        login = aws.ecr.get_authorization_token_output(
+            registry_id=repository.registry_id, opts=InvokeOptions(parent=self)
+        )
+        image = docker_build.Image(
+            f"{self._name}-build",
+            context={"location": root},
+            dockerfile={"location": f"{root}/model_image/Dockerfile"},
+            platforms=[docker_build.Platform.LINUX_AMD64],
+            # A tag never moves, so its name says what it holds.
+            tags=[pulumi.Output.concat(repository.repository_url, ":", source_digest(self._args.site.root)[:16])],
+            push=True,
+            build_on_preview=False,
+            registries=[
+                {
+                    "address": repository.repository_url,
+                    "username": login.user_name,
+                    "password": pulumi.Output.secret(login.password),
+                }
+            ],
+            opts=ResourceOptions(parent=self),
+        )
+        return image.ref
+
+
+def lifecycle_policy() -> dict[str, object]:
+    """The newest images stay, for rolling back to."""
+    return {
+        "rules": [
+            {
+                "rulePriority": 1,
+                "description": f"keep the newest {KEEP_IMAGES}",
+                "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": KEEP_IMAGES},
+                "action": {"type": "expire"},
+            }
+        ]
+    }

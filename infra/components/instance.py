@@ -1,0 +1,210 @@
+"""What an instance of the fleet is: its role, its disk, its security group, and what it boots."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_aws as aws
+from pulumi import InvokeOptions, ResourceOptions
+
+from infra import user_data
+from infra.components.balancer import Balancer
+from infra.components.image import Image
+from infra.components.keys import EncryptionKey, EncryptionKeyArgs, delegated_to_iam, used_for_volumes
+from infra.components.logs import Logs, write_statement
+from infra.components.network import Network
+from infra.components.storage import PrivateBucket
+from infra.iam import Statement, assume_role, document
+from infra.instance_types import ami_parameter, has_gpu
+from infra.settings import Settings
+from infra.site import Site
+
+HTTPS = 443
+VOLUME_GIB = 200
+
+
+@dataclass(frozen=True)
+class InstanceArgs:
+    """The models to serve, the group the instance will be in, and all that it reaches."""
+
+    site: Site
+    settings: Settings
+    group_name: str
+    scaling_role_arn: pulumi.Input[str]
+    network: Network
+    balancer: Balancer
+    image: Image
+    models: PrivateBucket
+    logs: Logs
+
+
+class Instance(pulumi.ComponentResource):
+    """The launch template of instances that each run one model server."""
+
+    template_id: pulumi.Output[str]
+    template_version: pulumi.Output[str]
+
+    def __init__(self, name: str, args: InstanceArgs, opts: ResourceOptions | None = None) -> None:
+        super().__init__("modelkeep:index:Instance", name, None, opts)
+        self._name, self._args = name, args
+        log_group = args.logs.group(f"{name}-logs", parent=self)
+        template = self._template(
+            log_group=log_group, profile=self._profile(log_group), volume_key_arn=self._volume_key_arn()
+        )
+        self.template_id, self.template_version = template.id, template.latest_version.apply(str)
+        self.register_outputs({"template_id": self.template_id, "template_version": self.template_version})
+
+    def _volume_key_arn(self) -> pulumi.Output[str]:
+        site = self._args.site
+        key = EncryptionKey(
+            f"{self._name}-volume-key",
+            EncryptionKeyArgs(
+                site=site,
+                purpose="volumes of the fleet",
+                policy=[delegated_to_iam(site), *used_for_volumes(role_arn=self._args.scaling_role_arn)],
+            ),
+            opts=ResourceOptions(parent=self),
+        )
+        return key.arn
+
+    def _profile(self, log_group: aws.cloudwatch.LogGroup) -> aws.iam.InstanceProfile:
+        name, args = self._name, self._args
+        role = aws.iam.Role(
+            f"{name}-role", assume_role_policy=assume_role("ec2.amazonaws.com"), opts=ResourceOptions(parent=self)
+        )
+        policy = aws.iam.RolePolicy(
+            f"{name}-policy",
+            role=role.name,
+            policy=document(
+                [
+                    *args.models.read_statements(),
+                    *args.image.pull_statements(),
+                    write_statement(log_group),
+                    _measure_statement(namespace=args.site.project),
+                ]
+            ),
+            opts=ResourceOptions(parent=self),
+        )
+        return aws.iam.InstanceProfile(
+            f"{name}-profile", role=role.name, opts=ResourceOptions(parent=self, depends_on=[policy])
+        )
+
+    def _security_group(self) -> pulumi.Output[str]:
+        """The instances' group: in from the balancer; out to AWS's endpoints and to S3, and nowhere else."""
+        name, network, balancer = self._name, self._args.network, self._args.balancer
+        group = aws.ec2.SecurityGroup(
+            f"{name}-group", vpc_id=network.vpc_id, description="Model servers", opts=ResourceOptions(parent=self)
+        )
+        for rule, source, target, port in (
+            ("balancer", balancer.security_group_id, group.id, user_data.PORT),
+            ("endpoints", group.id, network.endpoint_security_group_id, HTTPS),
+        ):
+            aws.vpc.SecurityGroupEgressRule(
+                f"{name}-{rule}-out",
+                security_group_id=source,
+                referenced_security_group_id=target,
+                ip_protocol="tcp",
+                from_port=port,
+                to_port=port,
+                description=f"{rule}: out",
+                opts=ResourceOptions(parent=self),
+            )
+            aws.vpc.SecurityGroupIngressRule(
+                f"{name}-{rule}-in",
+                security_group_id=target,
+                referenced_security_group_id=source,
+                ip_protocol="tcp",
+                from_port=port,
+                to_port=port,
+                description=f"{rule}: in",
+                opts=ResourceOptions(parent=self),
+            )
+        aws.vpc.SecurityGroupEgressRule(
+            f"{name}-s3-out",
+            security_group_id=group.id,
+            prefix_list_id=network.s3_prefix_list_id,
+            ip_protocol="tcp",
+            from_port=HTTPS,
+            to_port=HTTPS,
+            description="S3 by its gateway endpoint",
+            opts=ResourceOptions(parent=self),
+        )
+        return group.id
+
+    def _template(
+        self,
+        *,
+        log_group: aws.cloudwatch.LogGroup,
+        profile: aws.iam.InstanceProfile,
+        volume_key_arn: pulumi.Output[str],
+    ) -> aws.ec2.LaunchTemplate:
+        args = self._args
+        tags = {**args.site.tags, "Name": args.site.name}
+        # Resolved at preview: an instance refresh cannot roll back to a parameter that has moved on.
+        ami = aws.ssm.get_parameter_output(
+            name=ami_parameter(args.settings.fleet.instance_types), opts=InvokeOptions(parent=self)
+        )
+        return aws.ec2.LaunchTemplate(
+            f"{self._name}-template",
+            image_id=ami.insecure_value,
+            iam_instance_profile={"arn": profile.arn},
+            vpc_security_group_ids=[self._security_group()],
+            user_data=self._user_data(log_group.name),
+            ebs_optimized="true",
+            monitoring={"enabled": True},
+            instance_initiated_shutdown_behavior="terminate",
+            metadata_options={
+                "http_endpoint": "enabled",
+                "http_tokens": "required",
+                "http_put_response_hop_limit": 1,
+                "instance_metadata_tags": "disabled",
+            },
+            block_device_mappings=[
+                {
+                    "device_name": "/dev/xvda",
+                    "ebs": {
+                        "encrypted": "true",
+                        "kms_key_id": volume_key_arn,
+                        "volume_type": "gp3",
+                        "volume_size": VOLUME_GIB,
+                        "delete_on_termination": "true",
+                    },
+                }
+            ],
+            # The provider's default tags stop at the template itself.
+            tag_specifications=[{"resource_type": each, "tags": tags} for each in ("instance", "volume")],
+            opts=ResourceOptions(parent=self),
+        )
+
+    def _user_data(self, log_group: pulumi.Output[str]) -> pulumi.Output[str]:
+        args = self._args
+
+        def render(values: dict[str, Any]) -> str:
+            boot = user_data.Boot(
+                image=values["image"],
+                gpu=any(has_gpu(each) for each in args.settings.fleet.instance_types),
+                log_group=values["log_group"],
+                server=user_data.ServerSettings(
+                    stack=args.site.stack,
+                    region=args.site.region,
+                    models_bucket=values["bucket"],
+                    models=[each.model_dump(mode="json") for each in args.settings.models],
+                    autoscaling_group=args.group_name,
+                    target_inflight=args.settings.fleet.target_inflight,
+                    body_limit_kb=args.settings.firewall.body_limit_kb,
+                    timeout_seconds=args.settings.api.timeout_seconds,
+                ),
+            )
+            return user_data.encode(user_data.render(boot))
+
+        deployed = pulumi.Output.all(image=args.image.reference, log_group=log_group, bucket=args.models.id)
+        return deployed.apply(render)
+
+
+def _measure_statement(*, namespace: str) -> Statement:
+    return Statement(
+        sid="Measure",
+        actions=["cloudwatch:PutMetricData"],
+        resources=["*"],  # metrics are no resources; the namespace is the limit
+        conditions={"StringEquals": {"cloudwatch:namespace": namespace}},
+    )

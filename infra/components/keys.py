@@ -1,0 +1,173 @@
+"""KMS keys, one per purpose, each with the policy that its users need and no more."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+from pulumi import ResourceOptions
+
+from infra.iam import Conditions, Statement, document_text, same_account
+from infra.site import Site
+
+# https://docs.aws.amazon.com/kms/latest/developerguide/key-policy-overview.html
+THIS_KEY = ("*",)  # in a key's policy, the key that it is of
+_USE = ("kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:DescribeKey")
+# Neither a cryptographic operation nor kms:CreateGrant, which could hand one to anybody.
+_ADMINISTER = (
+    "kms:CreateAlias",
+    "kms:UpdateAlias",
+    "kms:DeleteAlias",
+    "kms:Describe*",
+    "kms:Get*",
+    "kms:List*",
+    "kms:PutKeyPolicy",
+    "kms:UpdateKeyDescription",
+    "kms:Enable*",
+    "kms:Disable*",
+    "kms:TagResource",
+    "kms:UntagResource",
+    "kms:ScheduleKeyDeletion",
+    "kms:CancelKeyDeletion",
+    "kms:RotateKeyOnDemand",
+)
+
+
+def delegated_to_iam(site: Site) -> Statement:
+    """IAM policies of the account decide who uses and administers the key."""
+    return Statement(sid="AccountDelegates", actions=["kms:*"], resources=THIS_KEY, principals={"AWS": site.root_arn})
+
+
+def administered_by_iam(site: Site) -> Statement:
+    """IAM policies of the account decide who administers the key; its use needs a statement of its own."""
+    return Statement(
+        sid="AccountAdministers", actions=_ADMINISTER, resources=THIS_KEY, principals={"AWS": site.root_arn}
+    )
+
+
+def encrypts_for_account(site: Site, *, context: str) -> Statement:
+    """Whoever IAM lets may encrypt, with `context` among the encryption context's keys; decrypting is not granted."""
+    return Statement(
+        sid="AccountEncrypts",
+        actions=["kms:Encrypt"],
+        resources=THIS_KEY,
+        principals={"AWS": site.root_arn},
+        conditions=_with_context(context),
+    )
+
+
+def _with_context(key: str) -> Conditions:
+    return {"Null": {f"kms:EncryptionContext:{key}": "false"}}
+
+
+def decrypts_for_role(site: Site, *, role_name: str, context: str) -> Statement:
+    """One role alone may decrypt.
+
+    It is named in a condition since a key's policy cannot name a principal that is made after the key.
+    """
+    return Statement(
+        sid="OneRoleDecrypts",
+        actions=["kms:Decrypt"],
+        resources=THIS_KEY,
+        principals={"AWS": site.root_arn},
+        conditions={
+            **_with_context(context),
+            "ArnEquals": {
+                "aws:PrincipalArn": pulumi.Output.format(
+                    "arn:{0}:iam::{1}:role/{2}", site.partition, site.account_id, role_name
+                )
+            },
+        },
+    )
+
+
+def used_by_log_groups(site: Site) -> Statement:
+    """CloudWatch Logs encrypts the log groups of this account and region."""
+    return Statement(
+        sid="LogGroups",
+        actions=_USE,
+        resources=THIS_KEY,
+        principals={"Service": f"logs.{site.region}.amazonaws.com"},
+        conditions={
+            "ArnLike": {"kms:EncryptionContext:aws:logs:arn": site.arn(service="logs", resource="log-group:*")}
+        },
+    )
+
+
+def used_by_alarms(site: Site) -> Statement:
+    """CloudWatch publishes alarms to an encrypted topic."""
+    return Statement(
+        sid="Alarms",
+        actions=["kms:Decrypt", "kms:GenerateDataKey*"],
+        resources=THIS_KEY,
+        principals={"Service": "cloudwatch.amazonaws.com"},
+        conditions=same_account(site.account_id),
+    )
+
+
+def used_for_volumes(*, role_arn: pulumi.Input[str]) -> list[Statement]:
+    """Auto Scaling's service-linked role attaches encrypted volumes.
+
+    https://docs.aws.amazon.com/autoscaling/ec2/userguide/key-policy-requirements-EBS-encryption.html
+    """
+    return [
+        Statement(sid="Volumes", actions=_USE, resources=THIS_KEY, principals={"AWS": role_arn}),
+        Statement(
+            sid="VolumeGrants",
+            actions=["kms:CreateGrant"],
+            resources=THIS_KEY,
+            principals={"AWS": role_arn},
+            conditions={"Bool": {"kms:GrantIsForAWSResource": "true"}},
+        ),
+    ]
+
+
+@dataclass(frozen=True)
+class EncryptionKeyArgs:
+    """What the key encrypts, in words, and who may do what with it."""
+
+    site: Site
+    purpose: str
+    policy: Sequence[Statement]
+
+
+class EncryptionKey(pulumi.ComponentResource):
+    """A symmetric key that rotates every year, and its alias."""
+
+    arn: pulumi.Output[str]
+
+    def __init__(self, name: str, args: EncryptionKeyArgs, opts: ResourceOptions | None = None) -> None:
+        super().__init__("modelkeep:index:EncryptionKey", name, None, opts)
+        key = aws.kms.Key(
+            name,
+            description=f"{args.site.name}: {args.purpose}",
+            enable_key_rotation=True,
+            deletion_window_in_days=30,
+            policy=document_text(args.policy),
+            opts=ResourceOptions(parent=self),
+        )
+        aws.kms.Alias(
+            f"{name}-alias",
+            name=f"alias/{args.site.name}/{name}",
+            target_key_id=key.key_id,
+            opts=ResourceOptions(parent=self),
+        )
+        self.arn = key.arn
+        self._site = args.site
+        self.register_outputs({"arn": self.arn})
+
+    def decrypt_statement(self, *, sid: str, via: str) -> Statement:
+        """A grant to decrypt what the AWS service `via` (e.g. `s3`) stores under this key."""
+        return self._statement(sid=sid, actions=["kms:Decrypt"], via=via)
+
+    def encrypt_statement(self, *, sid: str, via: str) -> Statement:
+        """A grant to store through the AWS service `via` under this key; parts of an upload are read back, too."""
+        return self._statement(sid=sid, actions=["kms:GenerateDataKey", "kms:Decrypt"], via=via)
+
+    def _statement(self, *, sid: str, actions: Sequence[str], via: str) -> Statement:
+        return Statement(
+            sid=sid,
+            actions=actions,
+            resources=[self.arn],
+            conditions={"StringEquals": {"kms:ViaService": f"{via}.{self._site.region}.amazonaws.com"}},
+        )

@@ -1,0 +1,256 @@
+"""The buckets: models and data under keys of their own, and the access logs of both and of the balancer."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import pulumi
+import pulumi_aws as aws
+from pulumi import ResourceOptions
+
+from infra.components.keys import EncryptionKey, EncryptionKeyArgs, delegated_to_iam
+from infra.iam import ANYONE, Conditions, Statement, document, same_account
+from infra.site import Site
+
+KEEP_OLD_VERSIONS_DAYS = 90
+
+
+def transport_statements(bucket_arn: pulumi.Input[str]) -> list[Statement]:
+    """Nobody reaches the bucket without TLS 1.2 or newer."""
+    everything = [bucket_arn, pulumi.Output.concat(bucket_arn, "/*")]
+    return [
+        Statement(
+            sid="DenyPlainHttp",
+            effect="Deny",
+            actions=["s3:*"],
+            resources=everything,
+            principals=ANYONE,
+            conditions={"Bool": {"aws:SecureTransport": "false"}},
+        ),
+        Statement(
+            sid="DenyOldTls",
+            effect="Deny",
+            actions=["s3:*"],
+            resources=everything,
+            principals=ANYONE,
+            conditions={"NumericLessThan": {"s3:TlsVersion": "1.2"}},
+        ),
+    ]
+
+
+def key_statements(bucket_arn: pulumi.Input[str], *, key_arn: pulumi.Input[str]) -> list[Statement]:
+    """Nobody stores an object under another key than the bucket's."""
+    objects = [pulumi.Output.concat(bucket_arn, "/*")]
+    return [
+        Statement(
+            sid="DenyOtherEncryption",
+            effect="Deny",
+            actions=["s3:PutObject"],
+            resources=objects,
+            principals=ANYONE,
+            conditions=_named_and_not("s3:x-amz-server-side-encryption", "aws:kms"),
+        ),
+        Statement(
+            sid="DenyOtherKey",
+            effect="Deny",
+            actions=["s3:PutObject"],
+            resources=objects,
+            principals=ANYONE,
+            conditions=_named_and_not("s3:x-amz-server-side-encryption-aws-kms-key-id", key_arn),
+        ),
+    ]
+
+
+def _named_and_not(condition_key: str, value: pulumi.Input[str]) -> Conditions:
+    """True for a request that names another value; one that names none takes the bucket's default.
+
+    IAM counts a key that is absent as "not equal", hence the second condition.
+    """
+    return {"StringNotEquals": {condition_key: value}, "Null": {condition_key: "false"}}
+
+
+def log_delivery_statements(site: Site, bucket_arn: pulumi.Input[str]) -> list[Statement]:
+    """S3 and the load balancers of this account may deliver their access logs."""
+    return [
+        Statement(
+            sid="BucketLogs",
+            actions=["s3:PutObject"],
+            resources=[pulumi.Output.concat(bucket_arn, "/s3/*")],
+            principals={"Service": "logging.s3.amazonaws.com"},
+            conditions=same_account(site.account_id),
+        ),
+        Statement(
+            sid="BalancerLogs",
+            actions=["s3:PutObject"],
+            resources=[pulumi.Output.concat(bucket_arn, "/balancer/AWSLogs/", site.account_id, "/*")],
+            principals={"Service": "logdelivery.elasticloadbalancing.amazonaws.com"},
+            conditions={
+                "ArnLike": {"aws:SourceArn": site.arn(service="elasticloadbalancing", resource="loadbalancer/*")}
+            },
+        ),
+    ]
+
+
+@dataclass(frozen=True)
+class PrivateBucketArgs:
+    """How a bucket is encrypted, where its accesses are logged, when its objects go, and who else may do what.
+
+    Without a key it is S3's own; a log bucket takes no other, and does not log itself.
+    """
+
+    key: EncryptionKey | None
+    log_bucket: pulumi.Input[str] | None
+    expire_after_days: int | None
+    statements: Callable[[pulumi.Input[str]], Sequence[Statement]]
+
+
+class PrivateBucket(pulumi.ComponentResource):
+    """A bucket that is versioned, encrypted, and closed to the public and to plain HTTP."""
+
+    id: pulumi.Output[str]
+    arn: pulumi.Output[str]
+
+    def __init__(self, name: str, args: PrivateBucketArgs, opts: ResourceOptions | None = None) -> None:
+        super().__init__("modelkeep:index:PrivateBucket", name, None, opts)
+        self._args = args
+        bucket = aws.s3.Bucket(name, opts=ResourceOptions(parent=self))
+        self.id, self.arn = bucket.id, bucket.arn
+        public_access_block = aws.s3.BucketPublicAccessBlock(
+            f"{name}-public-access-block",
+            bucket=bucket.id,
+            block_public_acls=True,
+            block_public_policy=True,
+            ignore_public_acls=True,
+            restrict_public_buckets=True,
+            opts=ResourceOptions(parent=self),
+        )
+        aws.s3.BucketOwnershipControls(
+            f"{name}-ownership",
+            bucket=bucket.id,
+            rule={"object_ownership": "BucketOwnerEnforced"},
+            opts=ResourceOptions(parent=self),
+        )
+        aws.s3.BucketServerSideEncryptionConfiguration(
+            f"{name}-encryption",
+            bucket=bucket.id,
+            rules=[_encryption(args.key)],
+            opts=ResourceOptions(parent=self),
+        )
+        versioning = aws.s3.BucketVersioning(
+            f"{name}-versioning",
+            bucket=bucket.id,
+            versioning_configuration={"status": "Enabled"},
+            opts=ResourceOptions(parent=self),
+        )
+        aws.s3.BucketLifecycleConfiguration(
+            f"{name}-lifecycle",
+            bucket=bucket.id,
+            rules=lifecycle_rules(expire_after_days=args.expire_after_days),
+            opts=ResourceOptions(parent=self, depends_on=[versioning]),
+        )
+        # S3 takes one change of a bucket's access at a time, hence the order.
+        aws.s3.BucketPolicy(
+            f"{name}-policy",
+            bucket=bucket.id,
+            policy=document([*transport_statements(bucket.arn), *args.statements(bucket.arn)]),
+            opts=ResourceOptions(parent=self, depends_on=[public_access_block]),
+        )
+        if args.log_bucket is not None:
+            aws.s3.BucketLogging(
+                f"{name}-logging",
+                bucket=bucket.id,
+                target_bucket=args.log_bucket,
+                target_prefix=f"s3/{name}/",
+                opts=ResourceOptions(parent=self),
+            )
+        self.register_outputs({"id": self.id, "arn": self.arn})
+
+    def read_statements(self, prefix: str = "") -> list[Statement]:
+        """A grant to list and read what lies below `prefix`, and to decrypt it."""
+        return [
+            Statement(
+                sid="ReadObjects", actions=["s3:GetObject"], resources=[pulumi.Output.concat(self.arn, f"/{prefix}*")]
+            ),
+            Statement(
+                sid="ListObjects",
+                actions=["s3:ListBucket"],
+                resources=[self.arn],
+                conditions={"StringLike": {"s3:prefix": f"{prefix}*"}},
+            ),
+            *([self._args.key.decrypt_statement(sid="DecryptObjects", via="s3")] if self._args.key is not None else []),
+        ]
+
+
+def lifecycle_rules(*, expire_after_days: int | None) -> list[aws.s3.BucketLifecycleConfigurationRuleArgsDict]:
+    """Old versions and broken uploads go; with `expire_after_days` current objects do, too."""
+    rule: aws.s3.BucketLifecycleConfigurationRuleArgsDict = {
+        "id": "expire",
+        "status": "Enabled",
+        "filter": {"prefix": ""},
+        "noncurrent_version_expiration": {"noncurrent_days": KEEP_OLD_VERSIONS_DAYS},
+        "abort_incomplete_multipart_upload": {"days_after_initiation": 7},
+    }
+    if expire_after_days is not None:
+        rule["expiration"] = {"days": expire_after_days}
+    return [rule]
+
+
+def _encryption(key: EncryptionKey | None) -> aws.s3.BucketServerSideEncryptionConfigurationRuleArgsDict:
+    if key is None:
+        return {"apply_server_side_encryption_by_default": {"sse_algorithm": "AES256"}}
+    return {
+        "apply_server_side_encryption_by_default": {"sse_algorithm": "aws:kms", "kms_master_key_id": key.arn},
+        "bucket_key_enabled": True,
+    }
+
+
+@dataclass(frozen=True)
+class StorageArgs:
+    """Where the buckets are, and how long access logs are kept."""
+
+    site: Site
+    log_retention_days: int
+
+
+class Storage(pulumi.ComponentResource):
+    """The buckets of models, of data, and of access logs."""
+
+    models: PrivateBucket
+    data: PrivateBucket
+    logs: PrivateBucket
+
+    def __init__(self, name: str, args: StorageArgs, opts: ResourceOptions | None = None) -> None:
+        super().__init__("modelkeep:index:Storage", name, None, opts)
+        self._name, self._site = name, args.site
+        # S3's own key: load balancers and S3 itself deliver access logs to no bucket under another one
+        # (https://docs.aws.amazon.com/elasticloadbalancing/latest/application/enable-access-logging.html).
+        self.logs = PrivateBucket(
+            f"{name}-logs",
+            PrivateBucketArgs(
+                key=None,
+                log_bucket=None,
+                expire_after_days=args.log_retention_days,
+                statements=partial(log_delivery_statements, args.site),
+            ),
+            opts=ResourceOptions(parent=self),
+        )
+        self.models = self._encrypted("models", purpose="model artefacts")
+        self.data = self._encrypted("data", purpose="training data")
+        self.register_outputs({"models": self.models.id, "data": self.data.id, "logs": self.logs.id})
+
+    def _encrypted(self, content: str, *, purpose: str) -> PrivateBucket:
+        key = EncryptionKey(
+            f"{self._name}-{content}-key",
+            EncryptionKeyArgs(site=self._site, purpose=purpose, policy=[delegated_to_iam(self._site)]),
+            opts=ResourceOptions(parent=self),
+        )
+        return PrivateBucket(
+            f"{self._name}-{content}",
+            PrivateBucketArgs(
+                key=key,
+                log_bucket=self.logs.id,
+                expire_after_days=None,
+                statements=partial(key_statements, key_arn=key.arn),
+            ),
+            opts=ResourceOptions(parent=self),
+        )

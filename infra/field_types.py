@@ -1,0 +1,75 @@
+"""The types of single settings: what a value may be, apart from all others."""
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from infra import instance_types
+
+Task = Literal["completions", "chat", "embeddings", "sentiment", "keywords", "augmentation", "fill-mask"]
+# https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
+RetentionDays = Literal[
+    1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Text:
+    """Text that matches the whole of a pattern; the error says what it is not, and what one looks like."""
+
+    pattern: str
+    kind: str
+    example: str
+
+    def __get_pydantic_core_schema__(self, source: type[str], handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        pattern = f"^({self.pattern.replace('(?P<', '(?<')})$"  # named groups as JavaScript spells them
+        return {**handler(schema), "pattern": pattern, "examples": [self.example]}
+
+    def _check(self, value: str) -> str:
+        if re.fullmatch(self.pattern, value) is None:
+            raise ValueError(f"is no {self.kind}; write one such as {self.example}")
+        return value
+
+
+def _x86_type(value: str) -> str:
+    if instance_types.is_arm(value):
+        raise ValueError("has an Arm processor, and the image is built for x86_64; name an Intel or AMD type")
+    return value
+
+
+def _part_of_the_internet(value: IPv4Network) -> IPv4Network:
+    if value.prefixlen == 0:
+        raise ValueError("is every address there is, which an IP set does not take; leave the list empty instead")
+    return value
+
+
+_DOMAIN = r"(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}"
+_IMAGE = r"\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[a-z0-9._/-]+@sha256:[0-9a-f]{64}"
+
+Count = Annotated[int, Field(strict=True, ge=1)]
+Size = Annotated[int, Field(strict=True, ge=0)]
+Name = Annotated[
+    str, _Text(r"[a-z0-9][a-z0-9._-]{0,62}", kind="name (small letters, digits and ._-)", example="gpt2-support")
+]
+Version = Annotated[str, _Text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}", kind="version", example='"3"')]
+Region = Annotated[str, _Text(r"[a-z]{2}(-[a-z]+)+-\d", kind="AWS region", example="eu-west-1")]
+Email = Annotated[str, _Text(r"[^@\s]{1,64}@[^@\s]+\.[^@\s]+", kind="address", example="oncall@example.com")]
+Domain = Annotated[str, _Text(_DOMAIN, kind="domain", example="models.example.com")]
+Cron = Annotated[str, _Text(r"\S+( \S+){4}", kind="cron expression of five fields", example="30 6 * * 1-5")]
+ImageReference = Annotated[
+    str,
+    _Text(_IMAGE, kind="image in ECR by digest", example="123456789012.dkr.ecr.eu-west-1.amazonaws.com/x@sha256:..."),
+]
+InstanceType = Annotated[
+    str, _Text(instance_types.PATTERN, kind="EC2 instance type", example="g6e.xlarge"), AfterValidator(_x86_type)
+]
+Cidr = Annotated[IPv4Network, Field(description="An IPv4 block such as 203.0.113.0/24.")]
+AddressBlock = Annotated[Cidr, AfterValidator(_part_of_the_internet)]

@@ -1,0 +1,283 @@
+"""The settings of a stack: the only reader of pulumi.Config, checked as a whole before any resource exists.
+
+`python -m infra.settings` prints their JSON schema for editors.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Self, TypeVar
+
+import pulumi
+import pulumi.runtime.config as runtime_config
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from infra import addressing, instance_types
+from infra.field_types import (
+    AddressBlock,
+    Cidr,
+    Count,
+    Cron,
+    Domain,
+    Email,
+    ImageReference,
+    InstanceType,
+    Name,
+    Region,
+    RetentionDays,
+    Size,
+    Task,
+    Version,
+)
+from infra.problems import describe
+
+
+class SettingsError(ValueError):
+    """Settings that no stack can be built from; one line per problem, each with key, value and remedy."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+S = TypeVar("S", bound=_Section)
+
+
+class NetworkSettings(_Section):
+    """The private network."""
+
+    cidr: Cidr = Field(description="Private IPv4 block of the VPC, /16 at most.")
+    availability_zones: Annotated[int, Field(strict=True, ge=2, le=6)] = Field(description="Number of zones used.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        return _apply(self, private_block, room_for_zones)
+
+
+class ScheduledSize(_Section):
+    """A size that the fleet takes on at a time of day or week."""
+
+    name: Name
+    cron: Cron
+    time_zone: str = "Etc/UTC"
+    min: Size
+    max: Size
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        return _apply(self, min_up_to_max)
+
+
+class FleetSettings(_Section):
+    """The instances that serve the models."""
+
+    instance_types: Annotated[tuple[InstanceType, ...], Field(min_length=1, max_length=20)]
+    min: Count
+    max: Count
+    spot_percentage: Annotated[int, Field(strict=True, ge=0, le=100)]
+    target_inflight: Count = Field(description="Requests in flight per instance that scaling aims at.")
+    schedule: tuple[ScheduledSize, ...] = ()
+    image: ImageReference | None = Field(default=None, description="A ready image by digest; none is built then.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        return _apply(self, min_up_to_max, one_accelerator, unique_schedule_names)
+
+
+class ModelSettings(_Section):
+    """One model that every instance serves."""
+
+    name: Name
+    version: Version
+    tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        return _apply(self, unique_tasks)
+
+
+class PlanSettings(_Section):
+    """What a consumer of this plan may use."""
+
+    rate_per_second: Count
+    burst: Count
+    requests_per_day: Count
+    tokens_per_day: Count
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        return _apply(self, burst_covers_rate)
+
+
+class FirewallSettings(_Section):
+    """The web ACL before the gateway."""
+
+    allow_cidrs: tuple[AddressBlock, ...] = Field(description="Only these addresses may call; empty for every address.")
+    block_cidrs: tuple[AddressBlock, ...]
+    requests_per_5_minutes: Annotated[int, Field(strict=True, ge=10, le=2_000_000_000)] = Field(
+        description="Per client address; the bounds are the firewall's own."
+    )
+    body_limit_kb: Annotated[int, Field(strict=True, ge=1, le=64)] = Field(
+        description="64 is the most that the firewall can inspect before API Gateway."
+    )
+
+
+class ApiSettings(_Section):
+    """The gateway."""
+
+    timeout_seconds: Annotated[int, Field(strict=True, ge=1, le=900)] = Field(
+        description="900 is the most that API Gateway streams for."
+    )
+    domain: Domain | None = None
+
+
+class TrainingSettings(_Section):
+    """The training jobs."""
+
+    instance_types: Annotated[tuple[InstanceType, ...], Field(min_length=1)]
+    max_gpus: Size
+    spot: bool
+
+
+class AuditSettings(_Section):
+    """What is kept about the stack's own doings."""
+
+    retention_days: RetentionDays
+    trail: bool
+
+
+class AlertSettings(_Section):
+    """Who hears of alarms."""
+
+    emails: tuple[Email, ...]
+
+
+class BudgetSettings(_Section):
+    """What the stack may cost."""
+
+    monthly_usd: Count
+
+
+class Settings(_Section):
+    """Everything that may differ between stacks."""
+
+    region: Region = Field(description="From aws:region.")
+    network: NetworkSettings
+    fleet: FleetSettings
+    models: Annotated[tuple[ModelSettings, ...], Field(min_length=1)]
+    plans: Annotated[dict[Name, PlanSettings], Field(min_length=1)]
+    firewall: FirewallSettings
+    api: ApiSettings
+    training: TrainingSettings
+    audit: AuditSettings
+    alerts: AlertSettings
+    budget: BudgetSettings
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        return _apply(self, unique_model_names)
+
+
+# Rules over several fields: each returns the problem in words, with its remedy, or None.
+
+
+def private_block(network: NetworkSettings) -> str | None:
+    """The VPC's block is private and of a size that AWS takes."""
+    if not addressing.is_private(network.cidr):
+        return f"cidr {network.cidr} is not private; take a block of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"
+    if network.cidr.prefixlen < addressing.LARGEST_VPC_PREFIX:
+        return f"cidr {network.cidr} is larger than a VPC may be; take a /{addressing.LARGEST_VPC_PREFIX} or smaller"
+    return None
+
+
+def room_for_zones(network: NetworkSettings) -> str | None:
+    """Every zone gets a subnet of a useful size."""
+    prefix = addressing.subnet_prefix(network.cidr, network.availability_zones)
+    if prefix > addressing.SMALLEST_SUBNET_PREFIX:
+        return (
+            f"cidr {network.cidr} leaves each of {network.availability_zones} zones a /{prefix}; "
+            f"take a larger block or fewer zones, so that each has a /{addressing.SMALLEST_SUBNET_PREFIX} or larger"
+        )
+    return None
+
+
+def min_up_to_max(size: FleetSettings | ScheduledSize) -> str | None:
+    """A fleet's smallest size is not above its largest."""
+    return f"min {size.min} is above max {size.max}; lower min or raise max" if size.min > size.max else None
+
+
+def one_accelerator(fleet: FleetSettings) -> str | None:
+    """One machine image serves every type, so either all have GPUs or none has."""
+    with_gpu = [each for each in fleet.instance_types if instance_types.has_gpu(each)]
+    if with_gpu and len(with_gpu) < len(fleet.instance_types):
+        without = [each for each in fleet.instance_types if each not in with_gpu]
+        return f"instance_types mixes GPU ({', '.join(with_gpu)}) and other types ({', '.join(without)}); keep one kind"
+    return None
+
+
+def unique_schedule_names(fleet: FleetSettings) -> str | None:
+    """Scheduled sizes are told apart by name."""
+    return _repeated("schedule", [each.name for each in fleet.schedule])
+
+
+def unique_tasks(model: ModelSettings) -> str | None:
+    """A model names each of its tasks once."""
+    return _repeated("tasks", model.tasks)
+
+
+def burst_covers_rate(plan: PlanSettings) -> str | None:
+    """A token bucket smaller than its refill per second could never reach the rate."""
+    if plan.burst < plan.rate_per_second:
+        return f"burst {plan.burst} is below rate_per_second {plan.rate_per_second}; raise burst to at least the rate"
+    return None
+
+
+def unique_model_names(settings: Settings) -> str | None:
+    """A request names a model by its name alone."""
+    return _repeated("models", [each.name for each in settings.models])
+
+
+def _repeated(key: str, names: Sequence[str]) -> str | None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    return f"{key} names {', '.join(repeated)} more than once; keep one of each" if repeated else None
+
+
+def _apply(section: S, *rules: Callable[[S], str | None]) -> S:
+    problems = [problem for rule in rules if (problem := rule(section)) is not None]
+    if problems:
+        raise ValueError("; ".join(problems))
+    return section
+
+
+def parse_settings(values: Mapping[str, Any], *, secret_keys: frozenset[str] = frozenset()) -> Settings:
+    """Check plain values (sections by name, and `region`); raises SettingsError with one line per problem."""
+    try:
+        return Settings.model_validate(dict(values))
+    except ValidationError as error:
+        raise SettingsError(describe(error, root=Settings, secret_keys=secret_keys)) from None
+
+
+def load_settings(config: pulumi.Config) -> Settings:
+    """Read every key of the project's namespace, and aws:region; raises SettingsError with one line per problem."""
+    prefix = f"{config.name}:"
+    keys = {key.removeprefix(prefix) for key in runtime_config.CONFIG.get() if key.startswith(prefix)}
+    keys |= Settings.model_fields.keys() - {"region"}
+    values = {key: value for key in sorted(keys) if (value := _object(config, key)) is not None}
+    region = pulumi.Config("aws").get("region")
+    if region is not None:
+        values["region"] = region
+    return parse_settings(
+        values, secret_keys=frozenset(key for key in keys if runtime_config.is_config_secret(prefix + key))
+    )
+
+
+def _object(config: pulumi.Config, key: str) -> Any:
+    try:
+        return config.get_object(key)
+    except pulumi.ConfigTypeError:
+        raise SettingsError(
+            f"{config.name}:{key} is plain text; write the section's keys below it, one a line"
+        ) from None
+
+
+if __name__ == "__main__":
+    print(json.dumps(Settings.model_json_schema(), indent=2))  # noqa: T201 - the schema is this command's answer
