@@ -1,0 +1,1 @@
+"""Functions that run on AWS Lambda, and the pure modules under them."""
