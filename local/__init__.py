@@ -1,0 +1,1 @@
+"""The same stack on one machine: engine, emulators, edge and fleet."""
