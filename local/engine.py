@@ -1,0 +1,153 @@
+"""The local engine: runs the stack's own Pulumi program in this process, as a preview or against the emulators.
+
+One run at a time per process: the program's working directory, import path and Pulumi's settings are the process's own
+while it runs. Pulumi keeps its settings in context variables, so a run in a copied context leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import runpy
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from pulumi.runtime import Settings, configure, set_all_config
+from pulumi.runtime.stack import run_in_stack
+
+from local.calls import Caller
+from local.emulators import Emulators
+from local.errors import LocalError
+from local.monitor import EngineLog, Monitor
+from local.project import Project, load_project
+from local.records import Deployment, NotEmulated, Progress, ResourceRecord, to_json
+from local.run import Run
+from local.state import write_state
+
+__all__ = ["Deployment", "NotEmulated", "Progress", "ResourceRecord", "preview", "to_json", "up"]
+
+THREADS = 16  # API calls at a time; Pulumi's own default is four per core and waits far longer on each
+_one_run = threading.Lock()
+
+
+def preview(*, root: Path, stack: str, config_file: Path | None = None) -> Deployment:
+    """What the program would make of `stack`, with unknowns; needs neither emulators nor credentials.
+
+    Raises LocalError, or the program's own error where it refuses its settings.
+    """
+    project = load_project(root=root, stack=stack, config_file=config_file)
+    return _execute(Run(project=project, caller=None, on_progress=None))
+
+
+def up(
+    *,
+    root: Path,
+    stack: str,
+    emulators: Emulators,
+    state_file: Path,
+    config_file: Path | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Deployment:
+    """Make everything in `stack` through the emulators, concurrently and in the order of dependence.
+
+    Writes `state_file` whether or not it succeeds, with what was made. After a first failure nothing more is made and
+    LocalError names the resource, the API call and AWS's own message; `on_progress` is called from several threads.
+    """
+    project = load_project(root=root, stack=stack, config_file=config_file)
+    state_file = state_file.resolve()
+    run = Run(project=project, caller=Caller(emulators.client), on_progress=on_progress)
+    try:
+        return _execute(run)
+    finally:
+        write_state(run.deployment(), state_file)
+
+
+def _execute(run: Run) -> Deployment:
+    with _one_run, _surroundings(run.project):
+        contextvars.copy_context().run(_run_program, run)
+    return run.deployment()
+
+
+def _run_program(run: Run) -> None:
+    """Run the program to its end; raises the first failure of a resource, else the program's own error."""
+    project = run.project
+    set_all_config(dict(project.config), [])
+    configure(
+        Settings(
+            project=project.name,
+            stack=project.stack,
+            monitor=Monitor(run),
+            engine=EngineLog(),
+            dry_run=run.is_preview,
+            organization="organization",
+            root_directory=str(project.root),
+        )
+    )
+    try:
+        with asyncio.Runner() as runner:
+            loop = runner.get_loop()
+            loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="engine"))
+            # A failed registration fails every future that depends on it; the first failure is reported below.
+            loop.set_exception_handler(lambda _loop, _context: None)
+            runner.run(_main(run))
+    except Exception as error:
+        if run.failure is not None:
+            raise run.failure from None
+        raise _program_error(error, project=project) from error
+
+
+async def _main(run: Run) -> None:
+    try:
+        await run_in_stack(lambda: _program(run.project))
+    finally:
+        run.close()  # whatever comes next, a Ctrl-C too: nothing more is made
+
+
+def _program(project: Project) -> None:
+    runpy.run_path(str(project.program), run_name="__main__")
+
+
+def _program_error(error: Exception, *, project: Project) -> Exception:
+    """An error class of the program's own says what it has to say; anything else is told in one line with its place."""
+    if type(error).__module__.partition(".")[0] == project.program.name or isinstance(error, LocalError):
+        return error
+    place = ""
+    trace = error.__traceback__
+    while trace is not None:
+        file = Path(trace.tb_frame.f_code.co_filename)
+        if file.is_relative_to(project.program):
+            place = f" ({file.relative_to(project.root)}:{trace.tb_lineno})"
+        trace = trace.tb_next
+    text = " ".join(str(error).split())
+    return LocalError(f"the program of stack {project.stack} failed: {type(error).__name__}: {text}{place}")
+
+
+@contextlib.contextmanager
+def _surroundings(project: Project) -> Iterator[None]:
+    """The working directory and import path that the Pulumi CLI gives a program, and no modules of another checkout."""
+    package = project.program.name
+    loaded = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == package}
+    foreign = {name: module for name, module in loaded.items() if not _lies_in(module, project.root)}
+    path = list(sys.path)
+    with contextlib.chdir(project.program):
+        for name in foreign:
+            del sys.modules[name]
+        sys.path.insert(0, str(project.root))
+        try:
+            yield
+        finally:
+            sys.path[:] = path
+            if foreign:
+                for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+                    del sys.modules[name]
+                sys.modules.update(loaded)
+
+
+def _lies_in(module: Any, root: Path) -> bool:
+    file = getattr(module, "__file__", None)
+    return file is None or Path(file).resolve().is_relative_to(root)

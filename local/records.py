@@ -1,0 +1,121 @@
+"""What a run of the program leaves behind: one record per resource, the stack's outputs, what was not emulated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from local.archives import describe
+from local.wire import Archive, Asset, Path, Unknown, replace_secrets, show_path
+
+SECRET_SHOWN = "<secret>"  # noqa: S105 - a marker, not a secret
+UNKNOWN_SHOWN = "<unknown>"
+
+
+@dataclass(frozen=True)
+class ResourceRecord:
+    """One registered resource. Values are plain; `secret_inputs` and `secret_outputs` are the paths that are secret."""
+
+    urn: str
+    type: str
+    name: str
+    parent: str
+    custom: bool
+    provider: str
+    id: str
+    inputs: Mapping[str, Any] = field(repr=False)
+    outputs: Mapping[str, Any] = field(repr=False)
+    secret_inputs: frozenset[Path]
+    secret_outputs: frozenset[Path]
+    dependencies: tuple[str, ...]
+    property_dependencies: Mapping[str, tuple[str, ...]]
+    aliases: tuple[str, ...] = ()
+    protect: bool = False
+    retain_on_delete: bool = False
+    external: bool = False
+
+
+@dataclass(frozen=True)
+class NotEmulated:
+    """Something the program asked for and the emulators do not take; `property` is empty for a whole resource."""
+
+    urn: str
+    type: str
+    property: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The outcome of one run; `outputs` are the stack's, plain, with the paths in `secret_outputs` being secret."""
+
+    stack: str
+    resources: list[ResourceRecord]
+    outputs: dict[str, Any] = field(repr=False)
+    not_emulated: list[NotEmulated]
+    secret_outputs: frozenset[Path] = frozenset()
+
+    def resource(self, resource_type: str, name: str) -> ResourceRecord:
+        """The one resource of that type and name; raises KeyError."""
+        for record in self.resources:
+            if (record.type, record.name) == (resource_type, name):
+                return record
+        raise KeyError(f"{resource_type} {name}")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One resource created: how many are done, of how many if known, which, and how long its calls took."""
+
+    done: int
+    total: int | None
+    name: str
+    type: str
+    seconds: float
+
+
+def to_json(deployment: Deployment) -> dict[str, Any]:
+    """The shape of `modelkeep local preview --json`, in an order that does not change between runs.
+
+    An unknown is "<unknown>", a secret value "<secret>", a file the SHA-256 of its content.
+    """
+    return {
+        "stack": deployment.stack,
+        "resources": [
+            {
+                "urn": record.urn,
+                "type": record.type,
+                "name": record.name,
+                "parent": record.parent,
+                "inputs": masked(record.inputs, record.secret_inputs),
+                "dependencies": list(record.dependencies),
+                "property_dependencies": {key: list(urns) for key, urns in record.property_dependencies.items()},
+                "protect": record.protect,
+                "secret_inputs": sorted(show_path(path) for path in record.secret_inputs),
+            }
+            for record in sorted(deployment.resources, key=lambda record: record.urn)
+        ],
+        "outputs": masked(deployment.outputs, deployment.secret_outputs),
+        "not_emulated": [
+            {"urn": entry.urn, "type": entry.type, "property": entry.property, "reason": entry.reason}
+            for entry in deployment.not_emulated
+        ],
+    }
+
+
+def masked(values: Mapping[str, Any], secrets: frozenset[Path]) -> Any:
+    """Values for people's eyes and JSON: secrets and unknowns replaced by their markers, files by their digests."""
+    return _plain(replace_secrets(values, secrets, lambda _: SECRET_SHOWN))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Unknown):
+        return UNKNOWN_SHOWN
+    if isinstance(value, Asset | Archive):
+        return describe(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in sorted(value.items())}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

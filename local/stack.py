@@ -1,0 +1,180 @@
+"""One stack of the program, whole, on this machine: emulators, deployment, fleet and gateway, started in that order."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from local import engine
+from local.edge import create_edge
+from local.emulators import Emulators
+from local.engine import Deployment, Progress
+from local.errors import LocalError
+from local.fleet import Fleet
+from local.gateway_server import GatewayServer, bind
+from local.layout import Layout
+from local.lock import holder, running
+from local.processes import ProcessLedger
+
+HOST = "127.0.0.1"
+READY_SECONDS = 240.0
+
+
+class LocalStack:
+    """The running stack; a context manager that ends everything it started, in reverse order, on every way out.
+
+    The port is taken and the stack's lock is held from construction on, so that what cannot work fails before anything
+    is started. Raises LocalError.
+    """
+
+    def __init__(self, *, layout: Layout, stack: str, region: str, port: int, config_file: Path | None = None) -> None:
+        self.layout = layout
+        self.stack = stack
+        self._config_file = config_file
+        self._ends = contextlib.ExitStack()
+        self._fleet: Fleet | None = None
+        self._deployment: Deployment | None = None
+        self.tokens: dict[str, str] = {}
+        layout.make_stack_dir(stack)
+        self._ledger = ProcessLedger(layout.ledger_file(stack))
+        try:
+            self._ends.enter_context(running(layout.lock_file(stack), stack=stack))
+            self._listener = bind(HOST, port)
+            self._ends.callback(self._listener.close)
+            self.port: int = self._listener.getsockname()[1]
+        except BaseException:
+            self._ends.close()
+            raise
+        self.emulators = Emulators(region=region, log_dir=layout.log_dir(stack), host=HOST)
+
+    @property
+    def api_url(self) -> str:
+        """The base URL for any OpenAI client; its path is the name of the deployed stage."""
+        return f"http://{HOST}:{self.port}/{self.deployment.outputs['stage_name']}"
+
+    @property
+    def deployment(self) -> Deployment:
+        if self._deployment is None:
+            raise LocalError(f"stack {self.stack} is not deployed yet: call deploy() first")
+        return self._deployment
+
+    @property
+    def fleet(self) -> Fleet:
+        if self._fleet is None:
+            raise LocalError(f"the fleet of stack {self.stack} is not started yet: call launch() first")
+        return self._fleet
+
+    def deploy(self, on_progress: Callable[[Progress], None] | None = None) -> Deployment:
+        """Starts the emulators, empty as they are, and runs the program against them."""
+        self._ends.callback(self._end_emulators)
+        self.emulators.start()
+        for pid in self.emulators.pids:
+            self._ledger.add(pid=pid, name="emulator")
+        self.layout.state_file(self.stack).unlink(missing_ok=True)  # it spoke of emulators that are gone
+        self._deployment = engine.up(
+            root=self.layout.root,
+            stack=self.stack,
+            emulators=self.emulators,
+            state_file=self.layout.state_file(self.stack),
+            config_file=self._config_file,
+            on_progress=on_progress,
+        )
+        return self._deployment
+
+    def _end_emulators(self) -> None:
+        pids = self.emulators.pids
+        self.emulators.stop()
+        for pid in pids:
+            self._ledger.discard(pid=pid)
+
+    def launch(self) -> Fleet:
+        """Starts the fleet; `fleet.wait_ready` says when it serves."""
+        self._fleet = Fleet(
+            client=self.emulators.client,
+            environment=self.emulators.environment(),
+            group=str(self.deployment.outputs["autoscaling_group"]),
+            target_group_arn=str(self.deployment.outputs["target_group_arn"]),
+            state_dir=self.layout.stack_dir(self.stack) / "fleet",
+            log_dir=self.layout.log_dir(self.stack),
+            ledger_file=self.layout.ledger_file(self.stack),
+        )
+        self._ends.callback(self._fleet.stop)
+        self._fleet.start()
+        return self._fleet
+
+    def open_gateway(self) -> str:
+        """Serves the deployed API and returns its URL."""
+        app = create_edge(
+            client=self.emulators.client,
+            api_id=str(self.deployment.outputs["api_id"]),
+            stage_name=str(self.deployment.outputs["stage_name"]),
+            balancer=self.fleet,
+            log_dir=self.layout.log_dir(self.stack),
+        )
+        self._ends.enter_context(GatewayServer(app, listener=self._listener))
+        return self.api_url
+
+    def status(self) -> dict[str, Any]:
+        """What `modelkeep local status --json` prints, and what commands of another process need to reach this one."""
+        instances = self._fleet.instances() if self._fleet else []
+        return {
+            "api_url": self.api_url,
+            "stack": self.stack,
+            "tokens": dict(self.tokens),
+            "endpoints": dict(self.emulators.endpoints),
+            "instances": [
+                {"id": one.id, "url": one.url, "state": one.state, "models": list(one.models), "pid": one.pid}
+                for one in instances
+            ],
+            "log_dir": str(self.layout.log_dir(self.stack)),
+            "outputs": dict(self.deployment.outputs),
+            "environment": self.emulators.environment(),
+        }
+
+    def write_status(self) -> None:
+        """Keeps the status where other processes of this user find it; it holds tokens, so nobody else may read it."""
+        write_private(self.layout.status_file(self.stack), self.status())
+        self._ends.callback(self.layout.status_file(self.stack).unlink, missing_ok=True)
+
+    def check_emulators(self) -> None:
+        """Raises LocalError when an emulator has ended: without it nothing here works."""
+        ended = [entry for entry in self._ledger.entries() if entry.name == "emulator" and not entry.alive()]
+        if ended:
+            raise LocalError(f"an emulator (process {ended[0].pid}) has ended: see {self.layout.log_dir(self.stack)}")
+
+    def refresh_status(self) -> None:
+        write_private(self.layout.status_file(self.stack), self.status())
+
+    def close(self) -> None:
+        self._ends.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def write_private(path: Path, value: Mapping[str, Any]) -> None:
+    """Replaces a JSON file in one step, readable by its owner alone."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1)
+    Path(temporary).replace(path)
+
+
+def read_status(layout: Layout, stack: str) -> dict[str, Any]:
+    """The status of a running stack; LocalError when it is not up. What a killed one left behind does not count."""
+    status_file = layout.status_file(stack)
+    if holder(layout.lock_file(stack)) is None or not status_file.exists():
+        raise LocalError(f"stack {stack} is not up: start it with 'modelkeep local up --stack {stack}'")
+    status: dict[str, Any] = json.loads(status_file.read_text(encoding="utf-8"))
+    return status

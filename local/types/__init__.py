@@ -1,0 +1,32 @@
+"""The table of resource types that the local engine can make, and of what the emulators do not take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from local.types import apigateway, compute, ec2, firewall, functions, identity, observability, storage
+from local.types.spec import TypeSpec
+
+TYPES: Mapping[str, TypeSpec] = {
+    token: spec
+    for module in (apigateway, compute, ec2, firewall, functions, identity, observability, storage)
+    for token, spec in module.TYPES.items()
+}
+
+# "type" or "type.property" -> why. A type listed here is recorded and not made; a property listed here is not sent.
+NOT_EMULATED: Mapping[str, str] = {
+    "aws:acm/certificateValidation:CertificateValidation": "nobody answers DNS challenges here; taken as validated",
+    "aws:apigateway/integration:Integration.responseTransferMode": (
+        "moto forgets it; the edge streams every HTTP_PROXY integration"
+    ),
+    "aws:apigateway/integration:Integration.integrationTarget": (
+        "moto forgets it; the edge finds the balancer by the host name in the integration's uri"
+    ),
+    "aws:apigateway/integration:Integration.connectionId": "moto forgets it; the edge follows no link",
+    "aws:autoscaling/group:Group.capacityRebalance": "moto forgets it; there are no spot interruptions here",
+    "aws:autoscaling/group:Group.defaultInstanceWarmup": "moto forgets it; the fleet waits for /ready instead",
+    "aws:autoscaling/group:Group.instanceMaintenancePolicy": "moto forgets it",
+    "aws:autoscaling/group:Group.instanceRefresh": "moto has none; a new template version is not rolled out",
+    "aws:autoscaling/group:Group.serviceLinkedRoleArn": "moto forgets it",
+    "docker-build:index:Image": "no container engine here; recorded with a digest of the build context's files",
+}
