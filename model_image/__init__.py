@@ -1,0 +1,1 @@
+"""What the container runs: serving and training. Knows nothing of Pulumi."""

@@ -1,0 +1,57 @@
+"""CloudWatch metrics as log lines in the embedded metric format: no call to AWS, no credentials."""
+
+import asyncio
+import time
+
+from model_image.admission import Admission
+from model_image.metrics import Metrics
+from model_image.registry import Registry
+from model_image.request_log import JsonLog
+
+NAMESPACE = "modelkeep"
+PERIOD_SECONDS = 10.0
+_UNITS = {
+    "InFlightRequests": "Count",
+    "QueuedRequests": "Count",
+    "TokensPerSecond": "Count/Second",
+    "ReadySeconds": "Seconds",
+}
+
+
+def metric_line(*, stack: str, autoscaling_group: str, values: dict[str, float], at: float) -> dict[str, object]:
+    """One line of the format; `at` in seconds since 1970."""
+    metrics = [{"Name": name, "Unit": _UNITS[name], "StorageResolution": 10} for name in values]
+    dimensions = {"Stack": stack, "AutoScalingGroupName": autoscaling_group}
+    return {
+        "_aws": {
+            "Timestamp": int(at * 1000),
+            "CloudWatchMetrics": [{"Namespace": NAMESPACE, "Dimensions": [list(dimensions)], "Metrics": metrics}],
+        },
+        **dimensions,
+        **values,
+    }
+
+
+async def report(
+    *,
+    stack: str,
+    autoscaling_group: str,
+    registry: Registry,
+    admission: Admission,
+    metrics: Metrics,
+    log: JsonLog,
+    ready_seconds: asyncio.Future[float],
+) -> None:
+    """Writes a line every ten seconds until cancelled; ReadySeconds, from process start, once."""
+    told_ready = False
+    while True:
+        await asyncio.sleep(PERIOD_SECONDS)
+        values = {
+            "InFlightRequests": float(admission.inside),
+            "QueuedRequests": float(sum(model.load().waiting for model in registry.models)),
+            "TokensPerSecond": metrics.take_tokens_made() / PERIOD_SECONDS,
+        }
+        if ready_seconds.done() and not told_ready:
+            values["ReadySeconds"] = ready_seconds.result()
+            told_ready = True
+        log.write_raw(metric_line(stack=stack, autoscaling_group=autoscaling_group, values=values, at=time.time()))

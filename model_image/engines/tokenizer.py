@@ -1,0 +1,91 @@
+"""From text to token ids and back, with the tokenizer and the chat template that came with a model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from tokenizers import Tokenizer as FastTokenizer
+from tokenizers import decoders
+from transformers import AutoTokenizer
+
+from model_image.errors import ArtefactError
+from model_image.vocabulary import Encoded, TemplateRefusedError
+
+
+class Tokenizer:
+    """The tokenizer of one artefact. Thread-safe; knows no limit of length (that is the model's)."""
+
+    def __init__(self, directory: Path) -> None:
+        """Reads the tokenizer from an artefact directory; ArtefactError if it holds none that is usable."""
+        try:
+            self._pretrained: Any = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+            self._fast: FastTokenizer = self._pretrained.backend_tokenizer
+        except (OSError, ValueError, AttributeError) as error:
+            remedy = "publish the model again with its tokenizer.json"
+            raise ArtefactError(f"{directory} has no usable tokenizer ({type(error).__name__}); {remedy}") from error
+        self._fast.no_padding()
+        self._fast.no_truncation()
+        added = self._fast.get_added_tokens_decoder()
+        self._added = {token: entry.content for token, entry in added.items()}
+        self.special_tokens = frozenset(token for token, entry in added.items() if entry.special)
+        self.is_byte_level = isinstance(self._fast.decoder, decoders.ByteLevel)
+        self.max_length: int = self._pretrained.model_max_length
+        self.pad_token: int = self._pretrained.pad_token_id or 0
+        self.mask_token: str | None = self._pretrained.mask_token
+        self.mask_token_id: int | None = self._pretrained.mask_token_id if self.mask_token else None
+        self.has_chat_template = self._pretrained.chat_template is not None
+        self._marks_continuations = any(token.startswith("##") for token in self._fast.get_vocab())
+
+    def encode(self, text: str) -> Encoded:
+        """Ids with the tokens the model wants around a text, such as a first `<s>`."""
+        encoding = self._fast.encode(text)
+        return Encoded(encoding.ids, encoding.offsets)
+
+    def encode_chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
+        """Ids of a chat up to where the assistant's answer begins. Raises TemplateRefusedError."""
+        try:
+            text = self._pretrained.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=True, continue_final_message=False
+            )
+        except jinja2.TemplateError:
+            raise TemplateRefusedError from None  # its message may quote the messages
+        ids: list[int] = self._fast.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
+        """Text of token ids, without special tokens unless asked for."""
+        text: str = self._fast.decode(ids, skip_special_tokens=not keep_special)
+        return text
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes a token stands for within a text; of a byte-level tokenizer they may be part of a character."""
+        if token in self._added:
+            return self._added[token].encode()
+        if not self.is_byte_level:
+            return self._fast.decode([token], skip_special_tokens=False).encode()
+        name = self._fast.id_to_token(token) or ""
+        return bytes(_BYTE_OF_CHARACTER[character] for character in name)
+
+    def whole_word(self, token: int) -> str | None:
+        """The word a token stands for if it is one by itself: letters only, not the continuation of a word."""
+        name = self._fast.id_to_token(token) or ""
+        if token in self._added:
+            return None
+        if self._marks_continuations:
+            word = name
+        elif name[:1] in {"\u0120", "\u2581"}:  # how byte-level BPE and SentencePiece write the space before a word
+            word = self._fast.decode([token]).strip()
+        else:
+            return None
+        return word if word.isalpha() else None
+
+
+def _byte_of_character() -> dict[str, int]:
+    """How GPT-2's byte-level BPE (Radford et al. 2019) writes bytes: printable ones as they are, others from U+0100."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(others)}
+
+
+_BYTE_OF_CHARACTER = _byte_of_character()

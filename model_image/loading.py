@@ -1,0 +1,181 @@
+"""From the settings to models that answer: bring, verify, load, try once, and only then serve."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model_image.artefacts import Manifest, fetch_from_s3, verify
+from model_image.batching.encoder_batches import BatchLimits
+from model_image.batching.encoder_loop import EncoderInput, EncoderLoop
+from model_image.batching.generation_loop import Deliveries, GenerationLoop
+from model_image.batching.scheduler import Limits, Scheduler
+from model_image.batching.turns import Turns
+from model_image.errors import ModelImageError
+from model_image.metrics import Meter, Metrics
+from model_image.registry import Registry, ServedModel
+from model_image.request_log import JsonLog
+from model_image.settings import ModelSetting, Settings
+from model_image.tasks.generation import Ask, generate
+from model_image.tasks.texts import compute
+
+if TYPE_CHECKING:
+    from model_image.engines.load import Loaded
+
+_RUNNING = 32
+_PREFILL_TOKENS = 128
+_MIB = 1 << 20
+
+
+class Loader:
+    """Loads the models of the settings one after the other into a registry; imports torch on the way, not before."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        registry: Registry,
+        metrics: Metrics,
+        log: JsonLog,
+        on_crash: Callable[[BaseException], None],
+    ) -> None:
+        """`on_crash` is called, in any thread, with a fault that leaves a model without its loop."""
+        self._settings = settings
+        self._registry = registry
+        self._metrics = metrics
+        self._log = log
+        self._on_crash = on_crash
+        self._turns = Turns()
+        self._event_loop = asyncio.get_running_loop()
+
+    async def load_all(self) -> None:
+        """Fills the registry and marks it ready. Raises ModelImageError naming the model that is missing or broken."""
+        bringing = asyncio.create_task(self._bring_all())
+        await asyncio.to_thread(self._import_engines)
+        for setting, (directory, manifest) in zip(self._settings.models, await bringing, strict=True):
+            began = time.monotonic()
+            model = await asyncio.to_thread(self._load, setting, directory, manifest)
+            await self._try_once(model)
+            self._registry.add(model)
+            seconds = time.monotonic() - began
+            self._metrics.model_load.labels(model.name).set(seconds)
+            for entry in manifest.files:
+                if entry.path.endswith(".safetensors"):
+                    self._metrics.weights_digest.labels(model.name, entry.sha256).set(1)
+            self._log.write("model_loaded", model=model.name, version=model.version, seconds=round(seconds, 3))
+        self._registry.ready = True
+
+    def _import_engines(self) -> None:
+        from model_image.engines.load import prepare_torch  # noqa: PLC0415  (seconds; /health must not wait for it)
+
+        prepare_torch(threads=self._settings.threads)
+
+    async def _bring_all(self) -> list[tuple[Path, Manifest]]:
+        return [await asyncio.to_thread(self._bring, setting) for setting in self._settings.models]
+
+    def _bring(self, setting: ModelSetting) -> tuple[Path, Manifest]:
+        """The verified artefact, from the bucket if there is one."""
+        settings = self._settings
+        if settings.models_bucket:
+            client = _s3_client()
+            directory = fetch_from_s3(client, settings.models_bucket, setting.name, setting.version, settings.cache_dir)
+        else:
+            directory = settings.cache_dir / setting.name / setting.version
+        manifest = verify(directory)
+        setting.check(manifest)
+        return directory, manifest
+
+    def _load(self, setting: ModelSetting, directory: Path, manifest: Manifest) -> ServedModel:
+        from model_image.engines.load import load  # noqa: PLC0415  (see _import_engines)
+
+        loaded = load(directory, architecture=manifest.architecture, tasks=setting.tasks)
+        return ServedModel(
+            name=setting.name,
+            version=setting.version,
+            tasks=setting.tasks,
+            created=int(manifest.created.timestamp()),
+            context_length=loaded.context_length,
+            vocabulary=loaded.vocabulary,
+            tokenizer=loaded.tokenizer,
+            stop_tokens=loaded.stop_tokens,
+            labels=loaded.labels,
+            generation=self._generation_loop(setting.name, loaded),
+            embeddings=self._encoder_loop(setting.name, loaded, "embeddings"),
+            classification=self._encoder_loop(setting.name, loaded, "classification"),
+            masks=self._encoder_loop(setting.name, loaded, "masks"),
+        )
+
+    def _generation_loop(self, name: str, loaded: "Loaded") -> GenerationLoop | None:
+        if "generation" not in loaded.engines:
+            return None
+        affordable = self._settings.kv_cache_mb * _MIB // loaded.cache_bytes_per_token
+        if affordable < loaded.context_length:
+            needed = loaded.cache_bytes_per_token * loaded.context_length // _MIB + 1
+            raise ModelImageError(
+                f"MODELKEEP_KV_CACHE_MB is {self._settings.kv_cache_mb}, "
+                f"one full context of {name} takes {needed}; raise it"
+            )
+        limits = Limits(
+            running=_RUNNING,
+            cache_tokens=min(affordable, _RUNNING * loaded.context_length),
+            prefill_tokens=_PREFILL_TOKENS,
+        )
+        loop = GenerationLoop(
+            name=name,
+            engine=loaded.engines["generation"],
+            scheduler=Scheduler(limits),
+            turns=self._turns,
+            deliver=self._deliver,
+            observer=self._metrics.observer(name),
+            on_failure=lambda failure: self._log.fault("step_failed", failure),
+            on_crash=self._on_crash,
+        )
+        loop.start()
+        return loop
+
+    def _encoder_loop(self, name: str, loaded: "Loaded", kind: str) -> EncoderLoop[Any] | None:
+        if kind not in loaded.engines:
+            return None
+        loop = EncoderLoop[Any](
+            name=f"{name}-{kind}",
+            engine=loaded.engines[kind],
+            limits=BatchLimits(),
+            turns=self._turns,
+            observer=self._metrics.observer(name),
+            on_failure=lambda failure: self._log.fault("step_failed", failure),
+            on_crash=self._on_crash,
+        )
+        loop.start()
+        return loop
+
+    def _deliver(self, deliveries: Deliveries) -> None:
+        """Brings what a step made from the engine's thread to the event loop, in one go."""
+        if not self._event_loop.is_closed():
+            self._event_loop.call_soon_threadsafe(_hand_out, deliveries)
+
+    async def _try_once(self, model: ServedModel) -> None:
+        """One real inference of each kind."""
+        scratch = Meter(Metrics(), model.name, "warm-up")
+        text = EncoderInput(model.tokenizer.encode("ready").ids)
+        if model.generation is not None:
+            async for _ in generate(model, Ask(prompts=[text.tokens], max_new_tokens=[2], temperature=0.0), scratch):
+                pass
+        if model.embeddings is not None:
+            await compute(model.embeddings, [text])
+        if model.classification is not None:
+            await compute(model.classification, [text])
+        if model.masks is not None:
+            await compute(model.masks, [EncoderInput(text.tokens, (0,))])
+
+
+def _hand_out(deliveries: Deliveries) -> None:
+    for sequence, progress in deliveries:
+        sequence.on_progress(progress)
+
+
+def _s3_client() -> Any:
+    import boto3  # noqa: PLC0415  (half a second that a server without a bucket does not need)
+    from botocore.config import Config  # noqa: PLC0415
+
+    return boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": 5}))

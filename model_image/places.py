@@ -1,0 +1,50 @@
+"""Where `fetch` and `train` read and write unless told otherwise, and how they end when told to stop."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from model_image.errors import Interrupted
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+def home() -> Path:
+    """MODELKEEP_HOME, by default .modelkeep in the project: models/, data/ and downloads/ are in it."""
+    return Path(os.environ.get("MODELKEEP_HOME") or PROJECT / ".modelkeep")
+
+
+def recipes() -> Path:
+    """The project's recipes, one YAML file for each model."""
+    return PROJECT / "models"
+
+
+def prepare_transformers() -> None:
+    """Before transformers is imported: it never asks a model hub, and draws no bars over our own progress."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    from transformers.utils import logging  # noqa: PLC0415  (only now that the environment is set)
+
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGINT and SIGTERM raise Interrupted inside, once, so that what is half made is removed on the way out."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)
+        raise Interrupted(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

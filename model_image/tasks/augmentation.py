@@ -1,0 +1,200 @@
+"""POST /v1/augment: other ways to say a text, for training data and tests."""
+
+import asyncio
+import random
+import re
+import secrets
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from model_image.answers import AugmentAnswer, AugmentEntry
+from model_image.api_errors import ApiError
+from model_image.batching.encoder_loop import Candidates, EncoderInput
+from model_image.metrics import Meter
+from model_image.registry import ServedModel
+from model_image.schemas import AugmentRequest
+from model_image.tasks.chat import chat_ids
+from model_image.tasks.completions import usage as generation_usage
+from model_image.tasks.generation import Ask, generate
+from model_image.tasks.keywords import WORD
+from model_image.tasks.texts import check_length, compute, usage
+
+_ROUNDS = 4
+_MASKED_PART = 0.15
+_CHOICES_PER_MASK = 12
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A text with some words taken out: their places in it, and the input whose masks stand for them."""
+
+    spans: tuple[tuple[int, int], ...]
+    item: EncoderInput
+
+
+async def augment_by_masks(model: ServedModel, request: AugmentRequest, meter: Meter) -> AugmentAnswer:
+    """
+    Variants of each text with some words replaced by likely others (Kobayashi 2018). Raises ApiError.
+
+    Words that touch a preserved term stay. The same seed gives the same variants. There are fewer than asked for where
+    four rounds of draws find no more distinct ones.
+    """
+    seed = secrets.randbits(63) if request.seed is None else request.seed
+    data: list[AugmentEntry] = []
+    for index, text in enumerate(request.texts):
+        _refuse_mask(model, text, index)
+        draw = random.Random(f"{seed}:{index}")
+        spans = replaceable(text, request.preserve)
+        variants: dict[str, None] = {}
+        for _ in range(_ROUNDS if spans else 1):
+            wanted = request.n - len(variants)
+            if wanted == 0:
+                break
+            masked = await asyncio.to_thread(_mask_some, model, text, spans, index=index, count=wanted, draw=draw)
+            meter.read(sum(len(entry.item.tokens) for entry in masked))
+            results = await compute(model.mask_loop, [entry.item for entry in masked])
+            for entry, candidates in zip(masked, results, strict=True):
+                variant = _replace(model, text, entry.spans, candidates, draw)
+                if variant != text:
+                    variants.setdefault(variant)
+        data.append({"index": index, "variants": list(variants)})
+    return {"data": data, "model": model.name, "usage": usage(meter)}
+
+
+def replaceable(text: str, preserve: Sequence[str]) -> list[tuple[int, int]]:
+    """Where the words are that may be replaced: letters only, and not touching a preserved term."""
+    kept = [match.span() for term in preserve for match in re.finditer(re.escape(term), text, re.IGNORECASE)]
+    return [
+        match.span()
+        for match in WORD.finditer(text)
+        if match.group().isalpha() and not any(start < match.end() and match.start() < end for start, end in kept)
+    ]
+
+
+def _refuse_mask(model: ServedModel, text: str, index: int) -> None:
+    if model.tokenizer.mask_token is not None and model.tokenizer.mask_token in text:
+        message = f"input {index} holds the model's mask token; use /v1/fill-mask for masks of your own"
+        raise ApiError("invalid_value", message, param="input")
+
+
+def _mask_some(
+    model: ServedModel, text: str, spans: list[tuple[int, int]], *, index: int, count: int, draw: random.Random
+) -> list[Masked]:
+    """`count` times a random part of the words masked: at least one, and about one in seven."""
+    masked = []
+    for _ in range(count if spans else 0):
+        chosen = tuple(sorted(draw.sample(spans, max(1, round(len(spans) * _MASKED_PART)))))
+        ids = model.tokenizer.encode(_with_words(text, chosen, [model.tokenizer.mask_token or ""] * len(chosen))).ids
+        check_length(model, ids, index=index)
+        places = tuple(place for place, token in enumerate(ids) if token == model.tokenizer.mask_token_id)
+        masked.append(Masked(chosen, EncoderInput(ids, places)))
+    return masked
+
+
+def _replace(
+    model: ServedModel, text: str, spans: Sequence[tuple[int, int]], candidates: list[Candidates], draw: random.Random
+) -> str:
+    """Draws a word for every mask by its probability; a word without a fitting candidate stays."""
+    words = []
+    for (start, end), options in zip(spans, candidates, strict=True):
+        old = text[start:end]
+        fitting: dict[str, float] = {}
+        for token, probability in zip(options.tokens, options.probabilities, strict=True):
+            word = model.tokenizer.whole_word(token)
+            if word is not None and word.casefold() != old.casefold() and len(fitting) < _CHOICES_PER_MASK:
+                fitting[_in_case_of(old, word)] = probability
+        words.append(draw.choices(list(fitting), list(fitting.values()))[0] if fitting else old)
+    return _with_words(text, spans, words)
+
+
+def _with_words(text: str, spans: Sequence[tuple[int, int]], words: Sequence[str]) -> str:
+    """Puts words into the places of a text, in order; all else stays as it is."""
+    pieces, last = [], 0
+    for (start, end), word in zip(spans, words, strict=True):
+        pieces += [text[last:start], word]
+        last = end
+    return "".join([*pieces, text[last:]])
+
+
+def _in_case_of(old: str, word: str) -> str:
+    if old.isupper() and len(old) > 1:
+        return word.upper()
+    return word[:1].upper() + word[1:] if old[:1].isupper() else word
+
+
+async def augment_by_generation(model: ServedModel, request: AugmentRequest, meter: Meter) -> AugmentAnswer:
+    """
+    Variants written by a causal model. Raises ApiError.
+
+    A chat model is asked to say the text in other words, and what lacks a preserved term is thrown away; a model that
+    only completes goes on from the text, which stays as it is. There are fewer than asked for where four rounds of
+    draws find no more distinct ones.
+    """
+    chats = "chat" in model.tasks
+    seed = secrets.randbits(62) if request.seed is None else request.seed
+    data: list[AugmentEntry] = []
+    for index, text in enumerate(request.texts):
+        prompt = await asyncio.to_thread(_prompt, model, text, request.preserve, chats=chats)
+        room = _room(model, prompt, text, index)
+        variants: dict[str, None] = {}
+        for turn in range(_ROUNDS):
+            wanted = request.n - len(variants)
+            if wanted == 0:
+                break
+            ask = Ask(
+                prompts=[prompt],
+                n=wanted,
+                max_new_tokens=[room],
+                temperature=0.9,
+                top_p=0.95,
+                seed=(seed + (index * _ROUNDS + turn) * request.n) % 2**63,
+                stops=("\n\n",) if chats else ("\n",),
+            )
+            for written in await _texts(model, ask, meter):
+                variant = _tidy(written) if chats else (text.rstrip() + " " + written.strip()).rstrip()
+                if variant and variant != text and keeps(text, variant, request.preserve):
+                    variants.setdefault(variant)
+        data.append({"index": index, "variants": list(variants)[: request.n]})
+    return {"data": data, "model": model.name, "usage": generation_usage(meter)}
+
+
+def keeps(text: str, variant: str, preserve: Sequence[str]) -> bool:
+    """Whether every preserved term stands in the variant as often as in the text, to the letter."""
+    return all(variant.count(term) >= text.count(term) for term in preserve)
+
+
+def _prompt(model: ServedModel, text: str, preserve: Sequence[str], *, chats: bool) -> list[int]:
+    if not chats:
+        return model.tokenizer.encode(text).ids
+    terms = [term for term in preserve if term in text]
+    keep = f" Keep these terms exactly as they are: {', '.join(terms)}." if terms else ""
+    order = f"Rewrite the following text in other words with the same meaning.{keep} Answer with the new text only."
+    return chat_ids(model, [("user", f"{order}\n\n{text}")])
+
+
+def _room(model: ServedModel, prompt: list[int], text: str, index: int) -> int:
+    """Room for a text half as long again. Raises ApiError if it does not fit behind the prompt."""
+    wanted = len(model.tokenizer.encode(text).ids) * 3 // 2 + 16
+    if len(prompt) + wanted > model.context_length:
+        counts = f"input {index} needs {len(prompt) + wanted} tokens, model {model.name} takes {model.context_length}"
+        raise ApiError("context_length_exceeded", f"{counts}; shorten it or split it", param="input")
+    if not prompt:
+        raise ApiError("invalid_value", f"input {index} has no tokens; send some text", param="input")
+    return wanted
+
+
+async def _texts(model: ServedModel, ask: Ask, meter: Meter) -> list[str]:
+    texts = [""] * ask.n
+    async with aclosing(generate(model, ask, meter)) as parts:
+        async for part in parts:
+            texts[part.choice] += part.text
+    return texts
+
+
+def _tidy(written: str) -> str:
+    """Without the quotation marks that chat models like to set around an answer."""
+    written = written.strip()
+    if len(written) > 1 and written[0] == written[-1] == '"':
+        written = written[1:-1].strip()
+    return written

@@ -1,0 +1,60 @@
+"""The server's own certificate for the hop from the load balancer, which encrypts it but does not verify it."""
+
+import ipaddress
+import os
+import socket
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+_LIFETIME = timedelta(days=825)
+
+
+def make_certificate(directory: Path, *, host: str) -> tuple[Path, Path]:
+    """
+    Makes an EC P-256 key and a self-signed certificate in `directory`, both readable by the owner alone.
+
+    Returns the paths of certificate and key; what an earlier start left there is replaced.
+    """
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "modelkeep")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + _LIFETIME)
+        .add_extension(x509.SubjectAlternativeName(_names(host)), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    certificate_path, key_path = directory / "server.crt", directory / "server.key"
+    _write_private(certificate_path, certificate.public_bytes(serialization.Encoding.PEM))
+    _write_private(key_path, private)
+    return certificate_path, key_path
+
+
+def _names(host: str) -> list[x509.GeneralName]:
+    names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.DNSName(socket.gethostname())]
+    try:
+        return [*names, x509.IPAddress(ipaddress.ip_address(host))]
+    except ValueError:
+        return [*names, x509.DNSName(host)]
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
