@@ -10,11 +10,14 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Interrupted(BaseException):
-    """The user or the system asked this process to stop; `number` is the signal. No handler of errors may catch it."""
+class Interrupted(SystemExit):
+    """The user or the system asked this process to stop; `number` is the signal, the exit status 128 more.
+
+    A SystemExit, since that is what an event loop lets through wherever the signal comes; no handler of errors takes it.
+    """
 
     def __init__(self, number: int) -> None:
-        super().__init__(number)
+        super().__init__(128 + number)
         self.number = number
 
 

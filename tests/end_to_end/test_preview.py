@@ -1,0 +1,59 @@
+"""`local preview`: every stack without credentials and without an emulator; unknowns and secrets marked."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.conftest import ROOT
+
+
+KEYS = {"urn", "type", "name", "parent", "inputs", "dependencies", "protect", "secret_inputs"}
+
+
+def _preview(stack: str) -> dict[str, Any]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "ops", "local", "preview", "--stack", stack, "--json"],
+        cwd=ROOT,
+        env={**environment, "AWS_EC2_METADATA_DISABLED": "true", "HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    content: dict[str, Any] = json.loads(done.stdout)
+    return content
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for entry in value.values() for text in _strings(entry)]
+    if isinstance(value, list):
+        return [text for entry in value for text in _strings(entry)]
+    return [value] if isinstance(value, str) else []
+
+
+@pytest.mark.parametrize("stack", ["dev", "staging", "prod"])
+def test_every_resource_is_listed_with_unknowns_and_secrets_marked(stack: str) -> None:
+    preview = _preview(stack)
+    assert preview["stack"] == stack
+    assert len(preview["resources"]) > 90
+    for resource in preview["resources"]:
+        assert KEYS <= set(resource)
+    texts = _strings(preview)
+    assert "<unknown>" in texts
+    assert not [text for text in texts if "PRIVATE KEY" in text or text.startswith("mk_")]
+    certificate = next(one for one in preview["resources"] if one["type"] == "aws:acm/certificate:Certificate")
+    assert certificate["inputs"]["privateKey"] in {"<secret>", "<unknown>"}
+
+
+def test_stacks_differ_by_values_never_by_shape() -> None:
+    shapes = [{resource["type"] for resource in _preview(stack)["resources"]} for stack in ("dev", "prod")]
+    assert shapes[0] == shapes[1]
