@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Interrupted(SystemExit):
     """The user or the system asked this process to stop; `number` is the signal, the exit status 128 more.
 
-    A SystemExit, since that is what an event loop lets through wherever the signal comes; no handler of errors takes it.
+    A SystemExit: that is what an event loop lets through wherever the signal comes, and no handler of errors takes it.
     """
 
     def __init__(self, number: int) -> None:

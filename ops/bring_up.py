@@ -10,7 +10,7 @@ from pathlib import Path
 
 from infra.settings import Settings
 from local import lock
-from local.engine import Deployment, Progress
+from local.engine import Deployment, NotEmulated, Progress
 from local.errors import LocalError
 from local.layout import Layout
 from local.processes import ProcessLedger, last_line
@@ -44,9 +44,15 @@ def deploy(stack: LocalStack, report: Reporter) -> Deployment:
     with report.progress("deploying the Pulumi program") as advance:
         deployment = stack.deploy(on_progress=lambda progress: advance(_fraction(progress), progress.name))
     report.line(f"{len(deployment.resources)} resources")
-    for kind in sorted({f"{one.type}: {one.reason}" for one in deployment.not_emulated}):
-        report.line(f"not emulated here: {kind}")
+    report.line("not emulated here, only recorded:")
+    for what in sorted({(_short(one), one.reason) for one in deployment.not_emulated}):
+        report.line(f"  {what[0]}: {what[1]}")
     return deployment
+
+
+def _short(what: NotEmulated) -> str:
+    """`Integration.connectionId` for that property of aws:apigateway/integration:Integration."""
+    return ".".join(part for part in (what.type.rpartition(":")[2], what.property) if part)
 
 
 def _fraction(progress: Progress) -> float:

@@ -88,7 +88,7 @@ def _call(stack: LocalStack, settings: Settings, story: Story) -> None:
     consumer = Consumer(
         api_url=stack.api_url,
         token=stack.tokens[next(iter(settings.plans))],
-        say=lambda text: story.report.console.print(text, end="", markup=False, style="cyan"),
+        say=lambda text: story.report.console.print(text, end="", markup=False, style="cyan", soft_wrap=True),
     )
     for call in CALLS:
         model = model_for(settings, call.task)
@@ -109,6 +109,7 @@ def _guard(stack: LocalStack, settings: Settings, story: Story) -> None:
                     f"{check.expected.status} {check.expected.code}"
                 )
             row["result"] = f"{answer.status} {answer.code}"
+        story.report.line(f"{check.title}: {row['result']}")
 
 
 def _show(story: Story, seconds: float) -> None:

@@ -12,9 +12,9 @@ from openai import OpenAI
 from infra.settings import Settings
 from ops.errors import OpsError
 
-CHAT = "Name three things that a lighthouse keeper does every evening."
+CHAT = "Why is the sky blue? Answer in two sentences."
 COMPLETION = "Creates a new"
-REVIEWS = ["The plot was thin, but I loved every minute of it.", "Two hours of my life that I will never get back."]
+REVIEWS = ["The plot was thin, but I loved every minute of it.", "The staff was rude and nothing worked."]
 ARTICLE = (
     "Amazon S3 stores objects in buckets. A bucket policy says who may read them, encryption keys are managed by the "
     "key management service, and versioning keeps every earlier state of an object."
@@ -82,6 +82,8 @@ def completion(consumer: Consumer, model: str) -> str:
 
 def embeddings(consumer: Consumer, model: str) -> str:
     answer = consumer.openai.embeddings.create(model=model, input=[ARTICLE, *REVIEWS])
+    first = ", ".join(f"{value:.3f}" for value in answer.data[0].embedding[:4])
+    consumer.say(f"{first}, …\n")
     return f"{len(answer.data)} vectors of {len(answer.data[0].embedding)}"
 
 
@@ -94,7 +96,9 @@ def sentiment(consumer: Consumer, model: str) -> str:
 
 def keywords(consumer: Consumer, model: str) -> str:
     answer = consumer.post("keywords", {"model": model, "input": ARTICLE, "top_k": 4, "diversity": 0.5})
-    return ", ".join(keyword["text"] for keyword in answer["data"][0]["keywords"])
+    found = ", ".join(keyword["text"] for keyword in answer["data"][0]["keywords"])
+    consumer.say(f"{found}\n")
+    return found
 
 
 def augmentation(consumer: Consumer, model: str) -> str:
