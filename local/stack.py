@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -72,6 +73,8 @@ class LocalStack:
 
     def deploy(self, on_progress: Callable[[Progress], None] | None = None) -> Deployment:
         """Starts the emulators, empty as they are, and runs the program against them."""
+        for left in self.layout.stack_dir(self.stack).glob("emulators-*"):  # of a stack that was killed
+            shutil.rmtree(left)
         self._ends.callback(self._end_emulators)
         self.emulators.start()
         for pid in self.emulators.pids:
