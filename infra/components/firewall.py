@@ -45,16 +45,20 @@ def error_body(*, error_type: str, code: str, message: str) -> str:
     return json.dumps({"error": {"message": message, "type": error_type, "param": None, "code": code}})
 
 
-BODIES: dict[str, str] = {
-    "rate-limited": error_body(
-        error_type="rate_limit_error",
-        code="rate_limit_exceeded",
-        message="Too many requests from this address; wait as long as Retry-After says",
-    ),
-    "too-large": error_body(
-        error_type="invalid_request_error", code="request_too_large", message="The body is too large"
-    ),
-}
+def response_bodies(*, body_limit_kb: int) -> dict[str, str]:
+    """The firewall's own answers by the key that its rules name."""
+    return {
+        "rate-limited": error_body(
+            error_type="rate_limit_error",
+            code="rate_limit_exceeded",
+            message="Too many requests from this address; wait as long as Retry-After says",
+        ),
+        "too-large": error_body(
+            error_type="invalid_request_error",
+            code="request_too_large",
+            message=f"The body is larger than {body_limit_kb} KB; send less at a time",
+        ),
+    }
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,8 @@ class Firewall(pulumi.ComponentResource):
                 *managed_rules(first_priority=10),
             ],
             custom_response_bodies=[
-                {"key": key, "content": content, "content_type": "APPLICATION_JSON"} for key, content in BODIES.items()
+                {"key": key, "content": content, "content_type": "APPLICATION_JSON"}
+                for key, content in response_bodies(body_limit_kb=args.firewall.body_limit_kb).items()
             ],
             association_config={"request_bodies": [{"api_gateway": {"default_size_inspection_limit": "KB_64"}}]},
             # What a rule matched in a body is part of a prompt, and a header's value may be a token.

@@ -102,7 +102,7 @@ def test_bad_requests_name_what_is_wrong(own: RunningStack) -> None:
         (post("completions", {"model": "tiny-gpt2", "prompt": "a", "colour": 1}), 400, "colour"),
         (post("completions", b"{not json", headers={"content-type": "application/json"}), 400, "JSON"),
         (post("completions", b"model=tiny-gpt2", headers={"content-type": "text/plain"}), 400, "application/json"),
-        (post("completions", {"model": "tiny-gpt2", "prompt": "a" * 200_000}), 413, ""),
+        (post("completions", {"model": "tiny-gpt2", "prompt": "a" * 200_000}), 413, "64 KB"),
         (post("nowhere", {}), 404, ""),
     ]  # fmt: skip
     for answer, status, part in cases:
