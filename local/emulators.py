@@ -27,6 +27,7 @@ from botocore.config import Config
 
 from local.errors import LocalError
 from local.guard import Guard, end_groups
+from local.interrupts import postponed
 
 ACCOUNT_ID = "123456789012"  # moto's default; ministack is told the same, so an ARN of one is good in the other
 START_SECONDS = 60.0
@@ -120,7 +121,8 @@ class Emulators:
             urls = {name: f"http://{self.host}:{self._port(name)}" for name in _HEALTH_PATH}
             self.endpoints = {service: urls[emulator] for service, (_, emulator) in SERVICES.items()}
             for name, url in urls.items():
-                self._children.append(self._spawn(name=name, url=url))
+                with postponed():
+                    self._children.append(self._spawn(name=name, url=url))
             deadline = time.monotonic() + START_SECONDS
             for child in self._children:
                 _await_answer(child, deadline=deadline)

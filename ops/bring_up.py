@@ -12,6 +12,7 @@ from infra.settings import Settings
 from local import lock
 from local.engine import Deployment, NotEmulated, Progress
 from local.errors import LocalError
+from local.interrupts import postponed
 from local.layout import Layout
 from local.processes import ProcessLedger, last_line
 from local.stack import READY_SECONDS, LocalStack, read_status
@@ -152,13 +153,16 @@ def bring_up_detached(place: Place, report: Reporter) -> None:
     if lock.holder(place.layout.lock_file(place.stack)) is not None:
         raise LocalError(f"stack {place.stack} is already up: modelkeep local status --stack {place.stack}")
     log_file = place.layout.log_dir(place.stack) / "up.log"
-    child = _start_detached(place, log_file)
+    child: subprocess.Popen[bytes] | None = None
     try:
+        with postponed():
+            child = _start_detached(place, log_file)
         with report.progress(f"bringing stack {place.stack} up") as advance:
             status = _wait_until_up(place, child, log_file, advance)
     except BaseException:
-        child.terminate()
-        child.wait()
+        if child is not None:
+            child.terminate()
+            child.wait()
         raise
     report.line(f"{place.stack} serves {status['api_url']}")
     report.line(f"tokens: modelkeep local status --stack {place.stack} --json")

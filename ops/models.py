@@ -17,6 +17,7 @@ import yaml
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local.guard import Guard
+from local.interrupts import postponed
 from model_image.artefacts import MANIFEST, Manifest, digest_of, parse_manifest, publish, verify
 from model_image.errors import ArtefactError
 from ops.errors import OpsError
@@ -233,17 +234,18 @@ def _run(
     """
     guard = Guard()
     with tempfile.TemporaryFile() as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "model_image", *arguments],
-            env={**os.environ, **(environment or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-            start_new_session=True,
-        )
-        try:
+        with postponed():
+            process = subprocess.Popen(
+                [sys.executable, "-m", "model_image", *arguments],
+                env={**os.environ, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                start_new_session=True,
+            )
             guard.watch(process.pid)
+        try:
             _read_progress(process.stdout or (), on_line)
             code = process.wait()
         finally:
