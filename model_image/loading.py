@@ -12,7 +12,6 @@ from model_image.batching.encoder_loop import EncoderInput, EncoderLoop
 from model_image.batching.generation_loop import Deliveries, GenerationLoop
 from model_image.batching.scheduler import Limits, Scheduler
 from model_image.batching.turns import Turns
-from model_image.errors import ModelImageError
 from model_image.metrics import Meter, Metrics
 from model_image.registry import Registry, ServedModel
 from model_image.request_log import JsonLog
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
 
 _RUNNING = 32
 _PREFILL_TOKENS = 128
+_BATCH_TOKENS = 512
+_PADDING = 0.15
 _MIB = 1 << 20
 
 
@@ -55,7 +56,8 @@ class Loader:
         await asyncio.to_thread(self._import_engines)
         for setting, (directory, manifest) in zip(self._settings.models, await bringing, strict=True):
             began = time.monotonic()
-            model = await asyncio.to_thread(self._load, setting, directory, manifest)
+            loaded = await asyncio.to_thread(self._load, setting, directory, manifest)
+            model = self._served(setting, manifest, loaded)
             await self._try_once(model)
             self._registry.add(model)
             seconds = time.monotonic() - began
@@ -63,7 +65,16 @@ class Loader:
             for entry in manifest.files:
                 if entry.path.endswith(".safetensors"):
                     self._metrics.weights_digest.labels(model.name, entry.sha256).set(1)
-            self._log.write("model_loaded", model=model.name, version=model.version, seconds=round(seconds, 3))
+            self._log.write(
+                "model_loaded",
+                model=model.name,
+                version=model.version,
+                seconds=round(seconds, 3),
+                weights=setting.weights,
+                packed=loaded.packed,
+            )
+            for name, number in loaded.quality.items():
+                self._log.write("weights_rounded", model=model.name, measure=name, value=number)
         self._registry.ready = True
 
     def _import_engines(self) -> None:
@@ -86,10 +97,19 @@ class Loader:
         setting.check(manifest)
         return directory, manifest
 
-    def _load(self, setting: ModelSetting, directory: Path, manifest: Manifest) -> ServedModel:
+    def _load(self, setting: ModelSetting, directory: Path, manifest: Manifest) -> "Loaded":
         from model_image.engines.load import load  # noqa: PLC0415  (see _import_engines)
 
-        loaded = load(directory, architecture=manifest.architecture, tasks=setting.tasks)
+        return load(
+            directory,
+            architecture=manifest.architecture,
+            tasks=setting.tasks,
+            weights=setting.weights,
+            cache_bytes=self._settings.kv_cache_mb * _MIB,
+            most_running=_RUNNING,
+        )
+
+    def _served(self, setting: ModelSetting, manifest: Manifest, loaded: "Loaded") -> ServedModel:
         return ServedModel(
             name=setting.name,
             version=setting.version,
@@ -109,18 +129,7 @@ class Loader:
     def _generation_loop(self, name: str, loaded: "Loaded") -> GenerationLoop | None:
         if "generation" not in loaded.engines:
             return None
-        affordable = self._settings.kv_cache_mb * _MIB // loaded.cache_bytes_per_token
-        if affordable < loaded.context_length:
-            needed = loaded.cache_bytes_per_token * loaded.context_length // _MIB + 1
-            raise ModelImageError(
-                f"MODELKEEP_KV_CACHE_MB is {self._settings.kv_cache_mb}, "
-                f"one full context of {name} takes {needed}; raise it"
-            )
-        limits = Limits(
-            running=_RUNNING,
-            cache_tokens=min(affordable, _RUNNING * loaded.context_length),
-            prefill_tokens=_PREFILL_TOKENS,
-        )
+        limits = Limits(running=_RUNNING, cache_tokens=loaded.cache_tokens, prefill_tokens=_PREFILL_TOKENS)
         loop = GenerationLoop(
             name=name,
             engine=loaded.engines["generation"],
@@ -140,7 +149,7 @@ class Loader:
         loop = EncoderLoop[Any](
             name=f"{name}-{kind}",
             engine=loaded.engines[kind],
-            limits=BatchLimits(),
+            limits=BatchLimits(tokens=_BATCH_TOKENS, waste=None if loaded.packed else _PADDING),
             turns=self._turns,
             observer=self._metrics.observer(name),
             on_failure=lambda failure: self._log.fault("step_failed", failure),

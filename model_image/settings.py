@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -21,13 +21,14 @@ class SettingsError(ModelImageError):
 
 
 class ModelSetting(BaseModel):
-    """One model to serve, and what for."""
+    """One model to serve, what for, and in which form its weights are multiplied."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ModelName
     version: Version
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
+    weights: Literal["float32", "int8"] = "float32"
 
     def check(self, manifest: Manifest) -> None:
         """Raises SettingsError if the artefact is another one or was not made for these tasks."""
@@ -47,7 +48,8 @@ class Settings(BaseModel):
     What `serve` needs to know. Field `x` is the variable MODELKEEP_X.
 
     An empty `models_bucket` serves what is in `cache_dir`; an empty `tls_dir` serves plain HTTP; an empty
-    `autoscaling_group` writes no CloudWatch metrics. `threads` (default: every core) are those of one computing step.
+    `autoscaling_group` writes no CloudWatch metrics; an empty `otlp_endpoint`, a collector's base URL, makes no traces.
+    `threads` (default: every core) are those of one computing step.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +62,7 @@ class Settings(BaseModel):
     port: Annotated[int, Field(ge=1, le=65535)] = 8443
     tls_dir: str = ""
     autoscaling_group: str = ""
+    otlp_endpoint: Annotated[str, Field(pattern=r"^(https?://[^\s/]+\S*)?$")] = ""
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 60
     target_inflight: Annotated[int, Field(ge=1, le=10_000)] = 16
     body_limit_kb: Annotated[int, Field(ge=1, le=10_240)] = 64

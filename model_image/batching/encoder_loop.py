@@ -1,6 +1,7 @@
 """The thread that drives one encoder: takes what waits, forms a batch, computes it, answers."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -9,11 +10,14 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from model_image.batching.encoder_batches import BatchLimits, form_batch
+from model_image.batching.caller import Caller
+from model_image.batching.encoder_batches import BatchLimits, next_batch
+from model_image.batching.fair_queue import FairQueue
 from model_image.batching.turns import Turns
 
 Result = TypeVar("Result")
 Vector = npt.NDArray[np.float32]
+_ITSELF = Caller()
 
 
 @dataclass(frozen=True)
@@ -45,19 +49,27 @@ class BatchObserver(Protocol):
     def on_step(self, *, sequences: int, tokens: int) -> None:
         """A batch is about to be computed; `tokens` counts no padding."""
 
+    def on_start(self, *, queue_seconds: float) -> None:
+        """A text left the queue."""
+
 
 @dataclass(eq=False)
 class _Entry(Generic[Result]):
     item: EncoderInput
     future: Future[Result] = field(default_factory=Future)
+    queued_at: float = field(default_factory=time.monotonic)
+
+    def __len__(self) -> int:
+        return len(self.item.tokens)
 
 
 class EncoderLoop(Generic[Result]):
     """
     Runs the batches of one encoder on a thread of its own.
 
-    Cancelled futures are dropped before they are computed. A batch that fails with RuntimeError (torch's, such as out
-    of memory) fails its texts; any other exception ends the loop and goes to `on_crash`.
+    Whose turn it is decides the fair queue. Cancelled futures are dropped before they are computed. A batch that fails
+    with RuntimeError (torch's, such as out of memory) fails its texts; any other exception ends the loop and goes to
+    `on_crash`.
     """
 
     def __init__(
@@ -77,7 +89,7 @@ class EncoderLoop(Generic[Result]):
         self._observer = observer
         self._on_failure = on_failure
         self._on_crash = on_crash
-        self._waiting: list[_Entry[Result]] = []
+        self._waiting: FairQueue[_Entry[Result]] = FairQueue()
         self._wake = threading.Condition()
         self._stopping = False
         self._computing = 0
@@ -96,11 +108,12 @@ class EncoderLoop(Generic[Result]):
         for entry in self._waiting:
             entry.future.cancel()
 
-    def submit(self, items: Sequence[EncoderInput]) -> list[Future[Result]]:
-        """Queues texts; each has its own future and may travel in a batch of its own."""
+    def submit(self, items: Sequence[EncoderInput], caller: Caller = _ITSELF) -> list[Future[Result]]:
+        """Queues texts of a caller (the server's own if none is named); each may travel in a batch of its own."""
         entries = [_Entry[Result](item) for item in items]
         with self._wake:
-            self._waiting.extend(entries)
+            for entry in entries:
+                self._waiting.add(entry, caller=caller, cost=max(1, len(entry)))
             self._wake.notify()
         return [entry.future for entry in entries]
 
@@ -128,19 +141,19 @@ class EncoderLoop(Generic[Result]):
             while True:
                 if self._stopping:
                     return []
-                self._waiting = [entry for entry in self._waiting if not entry.future.cancelled()]
-                if self._waiting:
+                self._waiting.discard(lambda entry: entry.future.cancelled())
+                if len(self._waiting):
                     break
                 self._wake.wait()
-            places = form_batch([len(entry.item.tokens) for entry in self._waiting], self._limits)
-            chosen = [self._waiting[place] for place in places]
-            taken = set(places)
-            self._waiting = [entry for place, entry in enumerate(self._waiting) if place not in taken]
+            chosen = next_batch(self._waiting, self._limits)
         return [entry for entry in chosen if entry.future.set_running_or_notify_cancel()] or self._next_batch()
 
     def _compute(self, batch: list[_Entry[Result]]) -> None:
         items = [entry.item for entry in batch]
         self._computing = len(items)
+        now = time.monotonic()
+        for entry in batch:
+            self._observer.on_start(queue_seconds=now - entry.queued_at)
         self._observer.on_step(sequences=len(items), tokens=sum(len(item.tokens) for item in items))
         try:
             results = self._turns.run(lambda: self._engine.run(items))

@@ -5,16 +5,16 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from model_image.batching.scheduler import Chunk, Scheduler
+from model_image.batching.scheduler import Chunk, Plan, Scheduler
 from model_image.batching.sequence import Progress, ScoredToken, Sequence
 from model_image.batching.turns import Turns
 
 
 class StepEngine(Protocol):
-    """Advances sequences; fills their caches."""
+    """Advances sequences; fills their regions of the cache."""
 
-    def step(self, chunks: list[Chunk]) -> list[Progress]:
-        """Computes every chunk; one answer per chunk, with a token where the chunk asks for one."""
+    def step(self, plan: Plan) -> list[Progress]:
+        """Makes the copies, then computes every chunk; one answer per chunk, with a token where it asks for one."""
 
 
 class LoopObserver(Protocol):
@@ -76,9 +76,10 @@ class GenerationLoop:
 
     def submit(self, sequence: Sequence) -> None:
         """Queues a sequence. Raises ValueError if it can never fit the cache."""
-        if sequence.reserved > self._scheduler.limits.cache_tokens:
-            raise ValueError(f"needs {sequence.reserved} cache tokens of {self._scheduler.limits.cache_tokens}")
-        sequence.queued_at = time.monotonic()
+        if sequence.most > self._scheduler.limits.cache_tokens:
+            raise ValueError(f"needs {sequence.most} cache tokens of {self._scheduler.limits.cache_tokens}")
+        for each in (sequence, *sequence.copies):
+            each.queued_at = time.monotonic()
         with self._wake:
             self._incoming.append(sequence)
             self._wake.notify()
@@ -101,15 +102,15 @@ class GenerationLoop:
 
     @property
     def cache_usage(self) -> float:
-        """The part of the cache that is set aside for running sequences, 0 to 1."""
-        return self._scheduler.reserved_tokens / self._scheduler.limits.cache_tokens
+        """The part of the cache that running sequences hold, 0 to 1."""
+        return self._scheduler.cache_usage
 
     def _run(self) -> None:
         try:
             while self._take_incoming():
-                chunks = self._scheduler.schedule()
-                if chunks:
-                    self._step(chunks)
+                plan = self._scheduler.schedule()
+                if plan.chunks:
+                    self._step(plan)
         except BaseException as crash:
             self._on_crash(crash)
             raise
@@ -125,15 +126,15 @@ class GenerationLoop:
             self._incoming.clear()
             return not self._stopping
 
-    def _step(self, chunks: list[Chunk]) -> None:
-        now = time.monotonic()
+    def _step(self, plan: Plan) -> None:
+        chunks, now = plan.chunks, time.monotonic()
         for chunk in chunks:
             if chunk.sequence.started_at is None:
                 chunk.sequence.started_at = now
                 self._observer.on_start(queue_seconds=now - chunk.sequence.queued_at)
         self._observer.on_step(sequences=len(chunks), tokens=sum(chunk.count for chunk in chunks))
         try:
-            results = self._turns.run(lambda: self._engine.step(chunks))
+            results = self._turns.run(lambda: self._engine.step(plan))
         except RuntimeError as failure:
             self._on_failure(failure)
             results = [Progress(finish="failed")] * len(chunks)
@@ -149,8 +150,9 @@ class GenerationLoop:
         if result.finish is None and result.token is not None:
             result = _with_end(sequence, result, result.token)
         if result.finish is not None:
-            self._scheduler.finish(sequence)
-            sequence.cache = None
+            self._scheduler.finish(sequence, failed=result.finish == "failed")
+        elif chunk.samples:
+            self._scheduler.start_copies(sequence)
         return result
 
 

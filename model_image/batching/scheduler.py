@@ -1,9 +1,25 @@
-"""Decides before every step which sequences advance and by how many tokens."""
+"""Decides before every step which sequences advance and by how many tokens, and where their keys and values lie."""
 
-from collections import deque
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
+from model_image.batching.fair_queue import FairQueue
+from model_image.batching.prefixes import Prefixes
+from model_image.batching.regions import Regions
 from model_image.batching.sequence import Sequence
+
+# Regions come in multiples of this many places, and a text gets as many more than it needs at once.
+_PAGE = 64
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Keys and values of `count` tokens that have to be copied from place `source` to place `target`."""
+
+    source: int
+    target: int
+    count: int
 
 
 @dataclass(frozen=True)
@@ -16,13 +32,21 @@ class Chunk:
     samples: bool
 
 
+@dataclass
+class Plan:
+    """One step: the copies, to be made first and in their order, and one chunk for every sequence that advances."""
+
+    copies: list[Copy] = field(default_factory=list)
+    chunks: list[Chunk] = field(default_factory=list)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """
     Bounds of one generative model.
 
-    `running`: sequences that advance together. `cache_tokens`: tokens of all their reserved keys and values.
-    `prefill_tokens`: prompt tokens of one step while other sequences generate, which is how long they can be stalled.
+    `running`: sequences that advance together. `cache_tokens`: tokens whose keys and values fit the memory.
+    `prefill_tokens`: prompt tokens of one step, which is how long those that generate can be stalled.
     """
 
     running: int
@@ -32,52 +56,188 @@ class Limits:
 
 class Scheduler:
     """
-    Continuous batching: sequences join and leave between steps.
+    Continuous batching: sequences join and leave between steps (Yu et al., "Orca", OSDI 2022).
 
-    Starts waiting sequences in order of arrival while there is room; lets every running one that has its prompt
-    behind it advance by a token; and shares a bounded number of prompt tokens among the others, oldest first.
+    A sequence starts when its consumer's turn comes and there is room for its tokens so far; its region grows with it,
+    and where memory runs out the sequence that started last gives its own up and is computed again later (Kwon et al.,
+    "PagedAttention", SOSP 2023, call it preemption by recomputation). Each running sequence that has its prompt behind
+    it advances by a token; a bounded number of prompt tokens is shared among the others (Agrawal et al.,
+    "Sarathi-Serve", OSDI 2024). Where all places are taken, a consumer that holds fewer than another gets one of it, so
+    that nobody waits for the end of somebody else's flood.
     """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.waiting: deque[Sequence] = deque()
+        self.waiting: FairQueue[Sequence] = FairQueue()
         self.running: list[Sequence] = []
+        self._regions = Regions(limits.cache_tokens)
+        self._prefixes = Prefixes()
 
     @property
-    def reserved_tokens(self) -> int:
-        """Cache entries set aside for the running sequences."""
-        return sum(sequence.reserved for sequence in self.running)
+    def cache_usage(self) -> float:
+        """The part of the cache that running sequences hold, 0 to 1."""
+        held = sum(sequence.region.size for sequence in self.running if sequence.region is not None)
+        return held / self.limits.cache_tokens
 
     def add(self, sequence: Sequence) -> None:
-        """Queues a sequence; one that could never fit is the caller's to refuse (`reserved` over `cache_tokens`)."""
-        self.waiting.append(sequence)
+        """Queues a sequence; one that could never fit is the caller's to refuse (`most` over `cache_tokens`)."""
+        self.waiting.add(sequence, caller=sequence.caller, cost=sequence.most)
 
-    def schedule(self) -> list[Chunk]:
-        """Drops cancelled sequences, starts waiting ones, and returns this step's work, one chunk per sequence."""
-        self.running = [sequence for sequence in self.running if not sequence.cancelled]
-        if any(sequence.cancelled for sequence in self.waiting):
-            self.waiting = deque(sequence for sequence in self.waiting if not sequence.cancelled)
-        self._start_waiting()
-        decoding = [sequence for sequence in self.running if sequence.total - sequence.computed == 1]
-        chunks = [Chunk(sequence, sequence.computed, 1, samples=True) for sequence in decoding]
-        budget = self.limits.prefill_tokens * (1 if decoding else 4)
+    def schedule(self) -> Plan:
+        """Drops cancelled sequences, starts waiting ones, and returns this step's work."""
+        plan = Plan()
+        self._drop_cancelled()
+        for sequence in list(self.running):
+            if sequence.region is not None and sequence.total > sequence.region.size:
+                self._grow(sequence, plan)
+        self._start_waiting(plan)
+        plan.chunks = self._chunks()
+        return plan
+
+    def finish(self, sequence: Sequence, *, failed: bool = False) -> None:
+        """Takes a running sequence out; what it computed is kept for texts that begin alike, unless the step failed."""
+        self.running.remove(sequence)
+        self._release(sequence, keep=not failed)
+        self.start_copies(sequence)
+
+    def start_copies(self, sequence: Sequence) -> None:
+        """Queues what waited for the sequence's prompt."""
+        for copy in sequence.copies:
+            self.add(copy)
+        sequence.copies = []
+
+    def _drop_cancelled(self) -> None:
+        for sequence in [sequence for sequence in self.running if sequence.cancelled]:
+            self.finish(sequence)
+        for sequence in self.waiting.discard(lambda waiting: waiting.cancelled):
+            self.start_copies(sequence)
+
+    def _grow(self, sequence: Sequence, plan: Plan) -> None:
+        """Makes a sequence's region longer, where it lies or elsewhere, at the cost of others if it must be."""
+        while (region := sequence.region) is not None:
+            for size in (self._room(sequence, region.size // 2), self._room(sequence, 0)):
+                longer = self._regions.extend(region, size)
+                if longer is None and (longer := self._regions.take(size)) is not None:
+                    plan.copies.append(Copy(region.start, longer.start, sequence.computed))
+                    self._regions.give_back(region)
+                if longer is not None:
+                    sequence.region = longer
+                    return
+            if not self._evict():
+                self._preempt(self.running[-1], keep=False)
+
+    def _start_waiting(self, plan: Plan) -> None:
+        while (sequence := self.waiting.peek()) is not None:
+            if len(self.running) >= self.limits.running and self._rival(sequence) is None:
+                return
+            self.waiting.pop()
+            if not self._start(sequence, plan):
+                self.waiting.put_back(sequence, caller=sequence.caller, cost=sequence.most)
+                return
+
+    def _start(self, sequence: Sequence, plan: Plan) -> bool:
+        """Starts a sequence, at the cost of rivals if it must be; False where there is no room."""
+        while len(self.running) >= self.limits.running or not self._settle(sequence, plan):
+            full = len(self.running) >= self.limits.running
+            rival = self._rival(sequence)
+            if rival is None:
+                return False
+            self._preempt(rival, keep=full)
+        self.running.append(sequence)
+        return True
+
+    def _settle(self, sequence: Sequence, plan: Plan) -> bool:
+        """Finds a sequence room, and what of it is computed already; False where there is no room."""
+        self._prefixes.find(sequence, self.running)  # what is of use now must not be forgotten to make room
+        size = self._room(sequence, _PAGE)
+        region = self._regions.take(size)
+        while region is None and self._evict():
+            region = self._regions.take(size)
+        if region is None:
+            return False
+        sequence.region, sequence.computed = region, 0
+        prefix = self._prefixes.find(sequence, self.running)
+        if prefix is not None:
+            plan.copies.append(Copy(prefix.start, region.start, prefix.length))
+            sequence.computed = prefix.length
+        return True
+
+    def _rival(self, sequence: Sequence) -> Sequence | None:
+        """
+        The running sequence that gives way to one that waits, if any.
+
+        That is background work before all else, or else the last of the consumer that holds most, where that is at
+        least two more than the waiting one's consumer holds: with less the two would change places for ever.
+        """
+        rivals = [other for other in self.running if other.caller.background or not sequence.caller.background]
+        background = [other for other in rivals if other.caller.background]
+        if background and not sequence.caller.background:
+            return background[-1]
+        held = Counter(other.caller.consumer for other in rivals)
+        consumer, most = held.most_common(1)[0] if held else ("", 0)
+        if most - held[sequence.caller.consumer] < 2:
+            return None
+        return [other for other in rivals if other.caller.consumer == consumer][-1]
+
+    def _preempt(self, sequence: Sequence, *, keep: bool) -> None:
+        """Puts a running sequence back to the front of its consumer's; it goes on later as if nothing had been."""
+        self.running.remove(sequence)
+        self._release(sequence, keep=keep)
+        sequence.computed = 0
+        self.waiting.put_back(sequence, caller=sequence.caller, cost=sequence.most)
+
+    def _release(self, sequence: Sequence, *, keep: bool) -> None:
+        unwanted = self._prefixes.keep(sequence) if keep else sequence.region
+        sequence.region = None
+        if unwanted is not None:
+            self._regions.give_back(unwanted)
+
+    def _evict(self) -> bool:
+        region = self._prefixes.evict()
+        if region is not None:
+            self._regions.give_back(region)
+        return region is not None
+
+    def _room(self, sequence: Sequence, more: int) -> int:
+        """Places for a sequence's tokens and `more`, in whole pages, but never more than it may come to need."""
+        wanted = min(sequence.total + more, sequence.most)
+        return min(-(-wanted // _PAGE) * _PAGE, self.limits.cache_tokens)
+
+    def _chunks(self) -> list[Chunk]:
+        chunks, reading = [], []
         for sequence in self.running:
+            if sequence.total - sequence.computed == 1:
+                chunks.append(Chunk(sequence, sequence.computed, 1, samples=True))
+            else:
+                reading.append(sequence)
+        interactive = [sequence for sequence in reading if not sequence.caller.background]
+        for sequence, count in share_out(interactive or reading, self.limits.prefill_tokens).items():
             left = sequence.total - sequence.computed
-            if left == 1 or budget == 0:
-                continue
-            count = min(left, budget)
-            budget -= count
             chunks.append(Chunk(sequence, sequence.computed, count, samples=count == left))
         return chunks
 
-    def finish(self, sequence: Sequence) -> None:
-        """Takes a running sequence out; its room is free for the next."""
-        self.running.remove(sequence)
 
-    def _start_waiting(self) -> None:
-        reserved = self.reserved_tokens
-        while self.waiting and len(self.running) < self.limits.running:
-            if reserved + self.waiting[0].reserved > self.limits.cache_tokens:
-                return
-            reserved += self.waiting[0].reserved
-            self.running.append(self.waiting.popleft())
+def share_out(reading: Iterable[Sequence], budget: int) -> dict[Sequence, int]:
+    """Splits `budget` prompt tokens evenly among consumers, oldest sequence first, and what is left over likewise."""
+    wanted: dict[str, list[Sequence]] = {}
+    for sequence in reading:
+        wanted.setdefault(sequence.caller.consumer, []).append(sequence)
+    counts: dict[Sequence, int] = {}
+    while wanted and budget > 0:
+        share = max(1, budget // len(wanted))
+        for consumer, sequences in list(wanted.items()):
+            left = min(share, budget)
+            budget -= left
+            while sequences and left:
+                wants = sequences[0].total - sequences[0].computed - counts.get(sequences[0], 0)
+                count = min(wants, left)
+                counts[sequences[0]] = counts.get(sequences[0], 0) + count
+                left -= count
+                if count == wants:
+                    sequences.pop(0)
+            budget += left
+            if not sequences:
+                del wanted[consumer]
+            if budget == 0:
+                break
+    return counts

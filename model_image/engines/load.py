@@ -10,7 +10,10 @@ import torch
 import transformers
 
 from model_image.engines.encoder import ClassificationEngine, EmbeddingEngine, MaskEngine, Pooling
-from model_image.engines.generation import GenerationEngine
+from model_image.engines.fitting import SAMPLE, fit_encoder, fit_generation
+from model_image.engines.forward import Forward
+from model_image.engines.key_values import head_size, key_heads
+from model_image.engines.linear import Weights
 from model_image.engines.tokenizer import Tokenizer
 from model_image.errors import ArtefactError
 
@@ -24,6 +27,11 @@ _HEADS: dict[str, tuple[str, ...]] = {
     "embeddings": ("Model", "ForMaskedLM"),
     "keywords": ("Model", "ForMaskedLM"),
 }
+_KINDS = {
+    "embeddings": {"embeddings", "keywords"},
+    "classification": {"sentiment"},
+    "masks": {"fill-mask", "augmentation"},
+}
 # The pooler of BERT is not read by any task here, so a checkpoint without one is whole.
 _UNUSED_WEIGHTS = ("pooler.",)
 
@@ -33,8 +41,9 @@ class Loaded:
     """
     A model in memory.
 
-    `engines` has one entry per kind of computation: generation, embeddings, classification or masks.
-    `cache_bytes_per_token` is the size of one token's keys and values, 0 for encoders.
+    `engines` has one entry per kind of computation: generation, embeddings, classification or masks. `packed` says
+    whether its texts are computed without padding; `cache_tokens` how many tokens' keys and values fit the memory, 0
+    for an encoder; `quality` what int8 weights changed.
     """
 
     tokenizer: Tokenizer
@@ -43,7 +52,9 @@ class Loaded:
     vocabulary: int
     stop_tokens: frozenset[int]
     labels: tuple[str, ...]
-    cache_bytes_per_token: int
+    packed: bool
+    cache_tokens: int
+    quality: dict[str, float]
 
 
 def prepare_torch(*, threads: int | None) -> None:
@@ -55,8 +66,21 @@ def prepare_torch(*, threads: int | None) -> None:
     quiet.disable_progress_bar()
 
 
-def load(directory: Path, *, architecture: str, tasks: tuple[str, ...]) -> Loaded:
-    """Loads a verified artefact; ArtefactError if it cannot serve its tasks or weights are missing."""
+def load(
+    directory: Path,
+    *,
+    architecture: str,
+    tasks: tuple[str, ...],
+    weights: Weights = "float32",
+    cache_bytes: int = 1 << 28,
+    most_running: int = 32,
+) -> Loaded:
+    """
+    Loads a verified artefact.
+
+    The keys and values of generation take `cache_bytes` at most, and no more than `most_running` texts can use. Raises
+    ArtefactError if the artefact cannot serve its tasks, weights are missing, or one full context has no room.
+    """
     for task in tasks:
         if not architecture.endswith(_HEADS[task]):
             wanted = " or ".join(_HEADS[task])
@@ -65,20 +89,30 @@ def load(directory: Path, *, architecture: str, tasks: tuple[str, ...]) -> Loade
     if "chat" in tasks and not tokenizer.has_chat_template:
         raise ArtefactError(f"{directory} has no chat template; take chat out of its tasks, or add the template")
     model = _load_model(directory, architecture)
-    config = model.config
-    return Loaded(
-        tokenizer=tokenizer,
-        engines=_engines(model, directory, tokenizer, tasks),
-        context_length=_context_length(directory, config, tokenizer),
-        vocabulary=config.vocab_size,
-        stop_tokens=_stop_tokens(model),
-        labels=tuple(config.id2label[place] for place in sorted(config.id2label)) if "sentiment" in tasks else (),
-        cache_bytes_per_token=_cache_bytes_per_token(config) if GENERATIVE & set(tasks) else 0,
-    )
+    context = _context_length(directory, model.config, tokenizer)
+    facts = {
+        "tokenizer": tokenizer,
+        "context_length": context,
+        "vocabulary": model.config.vocab_size,
+        "stop_tokens": _stop_tokens(model),
+        "labels": _labels(model.config) if "sentiment" in tasks else (),
+    }
+    sample = tokenizer.encode(SAMPLE).ids[:context]
+    if GENERATIVE & set(tasks):
+        cache_tokens = _cache_tokens(model, context, cache_bytes=cache_bytes, most_running=most_running)
+        engine, quality = fit_generation(
+            model, name=architecture, weights=weights, cache_tokens=cache_tokens, sample=sample
+        )
+        engines: dict[str, Any] = {"generation": engine}
+        return Loaded(**facts, engines=engines, packed=True, cache_tokens=cache_tokens, quality=quality)
+    kinds = tuple(kind for kind, served in _KINDS.items() if served & set(tasks))
+    forward, quality = fit_encoder(model, kinds=kinds, weights=weights, pad=tokenizer.pad_token, sample=sample)
+    engines = _encoder_engines(forward, kinds, directory, tokenizer)
+    return Loaded(**facts, engines=engines, packed=forward.packed, cache_tokens=0, quality=quality)
 
 
 def _load_model(directory: Path, architecture: str) -> Any:
-    """The model in float32 on a CPU (bfloat16 is several times slower there), as stored on a GPU."""
+    """The model in float32 on a CPU, in bfloat16 on a GPU, which is what FlashAttention computes in."""
     kind = getattr(transformers, architecture, None)
     if kind is None:
         raise ArtefactError(f"{directory} names the architecture {architecture}, which transformers does not have")
@@ -86,7 +120,7 @@ def _load_model(directory: Path, architecture: str) -> Any:
     try:
         model, report = kind.from_pretrained(
             directory,
-            dtype="auto" if on_gpu else torch.float32,
+            dtype=torch.bfloat16 if on_gpu else torch.float32,
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
@@ -100,20 +134,17 @@ def _load_model(directory: Path, architecture: str) -> Any:
     return model.eval().to("cuda" if on_gpu else "cpu")
 
 
-def _engines(model: Any, directory: Path, tokenizer: Tokenizer, tasks: tuple[str, ...]) -> dict[str, Any]:
+def _encoder_engines(forward: Forward, kinds: tuple[str, ...], directory: Path, tokenizer: Tokenizer) -> dict[str, Any]:
     engines: dict[str, Any] = {}
-    if GENERATIVE & set(tasks):
-        engines["generation"] = GenerationEngine(model)
-    if {"embeddings", "keywords"} & set(tasks):
+    if "embeddings" in kinds:
         pooling, normalise = _pooling(directory)
-        encoder = model.base_model
-        engines["embeddings"] = EmbeddingEngine(encoder, pad=tokenizer.pad_token, pooling=pooling, normalise=normalise)
-    if "sentiment" in tasks:
-        engines["classification"] = ClassificationEngine(model, pad=tokenizer.pad_token)
-    if {"fill-mask", "augmentation"} & set(tasks):
+        engines["embeddings"] = EmbeddingEngine(forward, pooling=pooling, normalise=normalise)
+    if "classification" in kinds:
+        engines["classification"] = ClassificationEngine(forward)
+    if "masks" in kinds:
         if tokenizer.mask_token is None:
             raise ArtefactError(f"{directory} has a tokenizer without a mask token; publish it with its own tokenizer")
-        engines["masks"] = MaskEngine(model, pad=tokenizer.pad_token)
+        engines["masks"] = MaskEngine(forward)
     return engines
 
 
@@ -153,10 +184,21 @@ def _stop_tokens(model: Any) -> frozenset[int]:
     return frozenset(found)
 
 
-def _cache_bytes_per_token(config: Any) -> int:
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(2 * config.num_hidden_layers * heads * size * 4)
+def _labels(config: Any) -> tuple[str, ...]:
+    return tuple(config.id2label[place] for place in sorted(config.id2label))
+
+
+def _cache_tokens(model: Any, context: int, *, cache_bytes: int, most_running: int) -> int:
+    """The tokens whose keys and values fit `cache_bytes`; ArtefactError if not even one full context does."""
+    config = model.config
+    per_token = 2 * config.num_hidden_layers * key_heads(config) * head_size(config) * model.dtype.itemsize
+    affordable = cache_bytes // per_token
+    if affordable < context:
+        raise ArtefactError(
+            f"MODELKEEP_KV_CACHE_MB is {cache_bytes >> 20}, one full context of {type(model).__name__} takes "
+            f"{(per_token * context >> 20) + 1}; raise it"
+        )
+    return int(min(affordable, most_running * context))
 
 
 def _read_json(path: Path) -> Any:

@@ -1,20 +1,34 @@
-"""From the logits of the next token to a token: greedy or drawn, with its log probability."""
+"""From the logits of the next tokens to tokens: greedy or drawn, with their log probabilities."""
+
+import random
+from collections.abc import Sequence
 
 import torch
 
 from model_image.batching.sequence import Sampling, ScoredToken
 
+# A nucleus is looked for among this many likeliest tokens first: sorting a whole vocabulary takes milliseconds.
+_LIKELY = 256
 
-def sample(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> ScoredToken:
+
+def sample(logits: torch.Tensor, samplings: Sequence[Sampling], draws: Sequence[random.Random]) -> list[ScoredToken]:
     """
-    Picks a token from `logits` (shape [vocabulary]).
+    Picks a token for every row of `logits` ([rows, vocabulary]).
 
-    Log probabilities are those of the model itself, before temperature and nucleus, as OpenAI and vLLM report them.
-    The draw depends on `generator` alone, never on what else is computed in the same step.
+    Log probabilities are those of the model itself, before temperature and nucleus, as OpenAI and vLLM report them. A
+    row's draw takes one number from its own source, so it never depends on what else is computed in the same step.
     """
     logits = logits.float().cpu()
-    token = int(logits.argmax()) if sampling.temperature == 0 else _draw(logits, sampling, generator)
-    return score(logits, token, sampling.logprobs)
+    tokens = logits.argmax(dim=-1).tolist()
+    drawn = [row for row, sampling in enumerate(samplings) if sampling.temperature > 0]
+    if drawn:
+        temperatures = torch.tensor([samplings[row].temperature for row in drawn], dtype=torch.float64)
+        for row, token in zip(drawn, _draw(logits[drawn], temperatures, drawn, samplings, draws), strict=True):
+            tokens[row] = token
+    return [
+        score(logits[row], token, sampling.logprobs)
+        for row, (token, sampling) in enumerate(zip(tokens, samplings, strict=True))
+    ]
 
 
 def score(logits: torch.Tensor, token: int, alternatives: int | None) -> ScoredToken:
@@ -26,12 +40,33 @@ def score(logits: torch.Tensor, token: int, alternatives: int | None) -> ScoredT
     return ScoredToken(token, float(logprobs[token]), tuple(zip(ids.tolist(), values.tolist(), strict=True)))
 
 
-def _draw(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> int:
+def _draw(
+    logits: torch.Tensor,
+    temperatures: torch.Tensor,
+    rows: Sequence[int],
+    samplings: Sequence[Sampling],
+    draws: Sequence[random.Random],
+) -> list[int]:
     # The largest logit is subtracted first: a tiny temperature must not overflow to infinity.
-    probabilities = torch.softmax((logits - logits.max()) / sampling.temperature, dim=-1)
-    if sampling.top_p < 1:
-        ordered, ids = probabilities.sort(descending=True)
-        before = ordered.cumsum(dim=-1) - ordered
-        ordered[before >= sampling.top_p] = 0  # the first token always stays: nothing comes before it
-        return int(ids[torch.multinomial(ordered, 1, generator=generator)])
-    return int(torch.multinomial(probabilities, 1, generator=generator))
+    scaled = (logits - logits.amax(dim=-1, keepdim=True)).double() / temperatures[:, None]
+    weights = scaled.exp_()
+    return [_pick(weights[place], samplings[row].top_p, draws[row].random()) for place, row in enumerate(rows)]
+
+
+def _pick(weights: torch.Tensor, top_p: float, point: float) -> int:
+    """The token in whose share of the nucleus `point` (0 to 1) falls; `weights` need not add up to 1."""
+    if top_p >= 1:
+        return _at(weights.cumsum(0), point)
+    total = float(weights.sum())
+    ordered, ids = weights.topk(min(_LIKELY, len(weights)))
+    if float(ordered.sum()) < top_p * total:
+        ordered, ids = weights.sort(descending=True)
+    cumulative = ordered.cumsum(0)
+    # The fewest likeliest tokens that reach top_p together; the first always stays.
+    size = int(torch.searchsorted(cumulative, top_p * total)) + 1
+    return int(ids[_at(cumulative[:size], point)])
+
+
+def _at(cumulative: torch.Tensor, point: float) -> int:
+    place = int(torch.searchsorted(cumulative, point * float(cumulative[-1]), right=True))
+    return min(place, len(cumulative) - 1)

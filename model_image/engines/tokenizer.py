@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from tokenizers import Encoding, decoders
 from tokenizers import Tokenizer as FastTokenizer
-from tokenizers import decoders
 from transformers import AutoTokenizer
 
+from model_image.engines.text_encoder import TextEncoder
 from model_image.errors import ArtefactError
 from model_image.vocabulary import Encoded, TemplateRefusedError
 
@@ -21,11 +22,12 @@ class Tokenizer:
         try:
             self._pretrained: Any = AutoTokenizer.from_pretrained(directory, local_files_only=True)
             self._fast: FastTokenizer = self._pretrained.backend_tokenizer
+            self._fast.no_padding()
+            self._fast.no_truncation()
+            self._texts = TextEncoder(self._fast, template=str(self._pretrained.chat_template or ""))
         except (OSError, ValueError, AttributeError) as error:
             remedy = "publish the model again with its tokenizer.json"
             raise ArtefactError(f"{directory} has no usable tokenizer ({type(error).__name__}); {remedy}") from error
-        self._fast.no_padding()
-        self._fast.no_truncation()
         added = self._fast.get_added_tokens_decoder()
         self._added = {token: entry.content for token, entry in added.items()}
         self.special_tokens = frozenset(token for token, entry in added.items() if entry.special)
@@ -38,20 +40,35 @@ class Tokenizer:
         self._marks_continuations = any(token.startswith("##") for token in self._fast.get_vocab())
 
     def encode(self, text: str) -> Encoded:
-        """Ids with the tokens the model wants around a text, such as a first `<s>`."""
-        encoding = self._fast.encode(text)
-        return Encoded(encoding.ids, encoding.offsets)
+        """Ids of a prompt as its caller wrote it: a special token spelled out in it is that token."""
+        return _encoded(self._fast.encode(text))
+
+    def encode_plain(self, text: str) -> Encoded:
+        """Ids of a text that is data: a special token spelled out in it is so many characters."""
+        encoding = self._texts.encode(text)
+        return _encoded(encoding, self._texts.ids_of(encoding))
+
+    def encode_masked(self, pieces: Sequence[str]) -> list[int]:
+        """Ids of a text with the mask token between its pieces, each of which is data. LookupError without one."""
+        if self.mask_token is None:
+            raise LookupError("this tokenizer has no mask token; models for masks are checked when they are loaded")
+        return self._texts.ids_of(self._texts.joined(self.mask_token, pieces))
 
     def encode_chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
-        """Ids of a chat up to where the assistant's answer begins. Raises TemplateRefusedError."""
+        """
+        Ids of a chat up to where the assistant's answer begins. Raises TemplateRefusedError.
+
+        Special tokens are those that the template writes. One that is spelled out in a message is so many characters:
+        else a user could begin another role's turn.
+        """
+        quoted = [message | {"content": self._texts.quoted(message["content"])} for message in messages]
         try:
             text = self._pretrained.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=True, continue_final_message=False
+                quoted, tokenize=False, add_generation_prompt=True, continue_final_message=False
             )
         except jinja2.TemplateError:
             raise TemplateRefusedError from None  # its message may quote the messages
-        ids: list[int] = self._fast.encode(text, add_special_tokens=False).ids
-        return ids
+        return self._texts.ids_of(self._texts.encode_rendered(text))
 
     def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
         """Text of token ids, without special tokens unless asked for."""
@@ -79,6 +96,13 @@ class Tokenizer:
         else:
             return None
         return word if word.isalpha() else None
+
+
+def _encoded(encoding: Encoding, ids: list[int] | None = None) -> Encoded:
+    """None at all for a text without tokens of its own: what the model wants around a text says nothing alone."""
+    if 0 not in encoding.special_tokens_mask:
+        return Encoded([], [])
+    return Encoded(encoding.ids if ids is None else ids, encoding.offsets)
 
 
 def _byte_of_character() -> dict[str, int]:

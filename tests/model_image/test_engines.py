@@ -12,14 +12,16 @@ import transformers
 
 from model_image.batching.encoder_loop import EncoderInput
 from model_image.batching.generation_loop import Deliveries, GenerationLoop
-from model_image.batching.scheduler import Chunk, Limits, Scheduler
+from model_image.batching.regions import Region
+from model_image.batching.scheduler import Chunk, Limits, Plan, Scheduler
 from model_image.batching.sequence import Progress, Sampling, Sequence
 from model_image.batching.turns import Turns
 from model_image.engines.load import Loaded, load
 from model_image.errors import ArtefactError
 from model_image.metrics import Metrics
 
-PROMPTS = [[5 + place] * (1 + place % 3) + list(range(20, 20 + 7 * place)) for place in range(8)]
+# 64 prompts of 1 to 60 tokens, some of which begin alike.
+PROMPTS = [[5 + place % 9] * (1 + place % 3) + list(range(20, 20 + place * 7 % 58)) for place in range(64)]
 
 
 def loaded(artefacts: dict[str, Path], kind: str) -> Loaded:
@@ -79,43 +81,70 @@ def sequence(prompt: list[int], *, new: int = 24, sampling: Sampling | None = No
 def test_greedy_tokens_are_those_of_generate(artefacts: dict[str, Path], kind: str, architecture: str) -> None:
     model: Any = getattr(transformers, architecture).from_pretrained(artefacts[kind], dtype=torch.float32)
     model.eval()
-    # Prompts go in by pieces of at most 4 tokens while others generate.
-    collector = Collector(
-        loaded(artefacts, kind).engines["generation"], Limits(running=3, cache_tokens=256, prefill_tokens=4)
+    engine = loaded(artefacts, kind).engines["generation"]
+    expected = [_generated(model, prompt) for prompt in PROMPTS]
+    # Mixed: prompts go in by pieces of a few tokens while others generate, and there is memory for a few texts only, so
+    # that some move and some are computed twice. Alone: one after the other.
+    mixed = Collector(engine, Limits(running=7, cache_tokens=448, prefill_tokens=11))
+    alone = Collector(engine, Limits(running=1, cache_tokens=448, prefill_tokens=512))
+    together = [sequence(prompt) for prompt in PROMPTS]
+    single = [sequence(prompt) for prompt in PROMPTS]
+
+    mixed.run(together)
+    for each in single:
+        alone.run([each])
+
+    assert [mixed.tokens[each] for each in together] == expected
+    assert [alone.tokens[each] for each in single] == expected
+    mixed.loop.stop()
+    alone.loop.stop()
+
+
+def _generated(model: Any, prompt: list[int]) -> list[int]:
+    ids = torch.tensor([prompt])
+    whole = model.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False, eos_token_id=None, pad_token_id=0
     )
-    sequences = [sequence(prompt) for prompt in PROMPTS]
-
-    collector.run(sequences)
-
-    for prompt, ours in zip(PROMPTS, sequences, strict=True):
-        ids = torch.tensor([prompt])
-        whole = model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=24,
-            do_sample=False,
-            eos_token_id=None,
-            pad_token_id=0,
-        )
-        assert collector.tokens[ours] == whole[0, len(prompt) :].tolist()
-    collector.loop.stop()
+    tokens: list[int] = whole[0, len(prompt) :].tolist()
+    return tokens
 
 
-def test_a_seed_gives_the_same_tokens_alone_and_in_company(artefacts: dict[str, Path]) -> None:
-    engine = loaded(artefacts, "llama").engines["generation"]
-    sampling = Sampling(temperature=0.9, top_p=0.8, seed=11)
-    alone, company = sequence(PROMPTS[3], sampling=sampling), sequence(PROMPTS[3], sampling=sampling)
-    others = [sequence(prompt, sampling=Sampling(seed=place)) for place, prompt in enumerate(PROMPTS)]
-    limits = Limits(running=9, cache_tokens=4096, prefill_tokens=64)
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_seed_gives_the_same_tokens_alone_and_in_company(artefacts: dict[str, Path], kind: str) -> None:
+    engine = loaded(artefacts, kind).engines["generation"]
+    samplings = [
+        Sampling(temperature=0.9, top_p=0.8, seed=11), Sampling(seed=3), Sampling(temperature=2.0, top_p=0.5, seed=5)
+    ]  # fmt: skip
+    alone = [sequence(PROMPTS[30 + place], sampling=each) for place, each in enumerate(samplings)]
+    company = [sequence(PROMPTS[30 + place], sampling=each) for place, each in enumerate(samplings)]
+    others = [sequence(prompt, sampling=Sampling(seed=place)) for place, prompt in enumerate(PROMPTS[:12])]
 
-    first, second = Collector(engine, limits), Collector(engine, limits)
-    first.run([alone])
-    second.run([*others[:4], company, *others[4:]])
+    first = Collector(engine, Limits(running=1, cache_tokens=4096, prefill_tokens=64))
+    second = Collector(engine, Limits(running=9, cache_tokens=512, prefill_tokens=16))
+    for each in alone:
+        first.run([each])
+    second.run([*others[:6], *company, *others[6:]])
 
-    assert first.tokens[alone] == second.tokens[company]
-    assert len({tuple(second.tokens[other]) for other in others}) > 1
+    assert [first.tokens[each] for each in alone] == [second.tokens[each] for each in company]
+    assert len({tuple(second.tokens[other]) for other in others}) > 6
     first.loop.stop()
     second.loop.stop()
+
+
+def test_copies_of_a_prompt_are_what_separate_requests_would_be(artefacts: dict[str, Path]) -> None:
+    engine = loaded(artefacts, "gpt2").engines["generation"]
+    separate = [sequence(PROMPTS[50], sampling=Sampling(seed=seed)) for seed in range(4)]
+    leader, *copies = [sequence(PROMPTS[50], sampling=Sampling(seed=seed)) for seed in range(4)]
+    leader.copies = list(copies)
+    collector = Collector(engine, Limits(running=8, cache_tokens=2048, prefill_tokens=64))
+
+    collector.run(separate)
+    for copy in copies:
+        collector.tokens[copy] = []
+    collector.run([leader])
+
+    assert [collector.tokens[each] for each in (leader, *copies)] == [collector.tokens[each] for each in separate]
+    collector.loop.stop()
 
 
 def test_a_narrow_nucleus_is_greedy(artefacts: dict[str, Path]) -> None:
@@ -141,11 +170,12 @@ def test_log_probabilities_are_the_models(artefacts: dict[str, Path]) -> None:
         stop_tokens=frozenset(),
         score_prompt=True,
         on_progress=lambda _: None,
+        region=Region(64, 64),
     )
 
     parts = []
     for start, count in ((0, 3), (3, 1)):
-        parts += engine.step([Chunk(scored, start, count, samples=start == 3)])
+        parts += engine.step(Plan(chunks=[Chunk(scored, start, count, samples=start == 3)]))
         scored.computed += count
 
     with torch.inference_mode():
@@ -167,11 +197,11 @@ class BrokenEngine:
     def __init__(self) -> None:
         self.steps = 0
 
-    def step(self, chunks: list[Chunk]) -> list[Progress]:
+    def step(self, plan: Plan) -> list[Progress]:
         self.steps += 1
         if self.steps == 1:
             raise RuntimeError("out of memory")
-        return [Progress(finish="length") for _ in chunks]
+        return [Progress(finish="length") for _ in plan.chunks]
 
 
 def test_a_failed_step_fails_its_sequences_and_no_others() -> None:
@@ -189,7 +219,9 @@ def test_a_failed_step_fails_its_sequences_and_no_others() -> None:
 
 @pytest.mark.parametrize("kind", ["bert_embeddings", "bert_sentiment", "bert_mlm"])
 def test_an_encoders_result_does_not_depend_on_its_company(artefacts: dict[str, Path], kind: str) -> None:
-    (engine,) = loaded(artefacts, kind).engines.values()
+    model = loaded(artefacts, kind)
+    assert model.packed
+    (engine,) = model.engines.values()
     inputs = [EncoderInput([2, *range(5, 5 + length), 3], (1,)) for length in (1, 3, 40, 12)]
 
     def numbers(result: Any) -> Any:

@@ -1,0 +1,260 @@
+"""Attention over packed texts: the tokens of many texts in one row, each seeing those of its own text only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from transformers import AttentionInterface
+
+PACKED = "modelkeep_packed"
+
+
+class Step(Protocol):
+    """What a forward pass brings along for its layers: which rows belong together, and earlier keys and values."""
+
+    def attend(
+        self,
+        *,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scaling: float,
+        window: int | None,
+    ) -> torch.Tensor:
+        """
+        The attention of one layer.
+
+        `query` is [heads, rows, size], `key` and `value` [key heads, rows, size], the answer [rows, heads, size].
+        """
+
+
+class UnknownAttentionError(RuntimeError):
+    """A model wants its attention computed in a way that the packed form does not know."""
+
+
+def packed_attention(  # noqa: PLR0917  (transformers' interface)
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    *,
+    step: Step,
+    sliding_window: int | None = None,
+    **options: Any,  # transformers' interface: every model passes what it has
+) -> tuple[torch.Tensor, None]:
+    """The attention function that transformers' layers call; raises UnknownAttentionError for one it cannot do."""
+    for name in ("softcap", "s_aux", "position_bias"):
+        if options.get(name) is not None:
+            raise UnknownAttentionError(f"attention with {name} is not known here")
+    if attention_mask is not None:
+        raise UnknownAttentionError("attention with a mask of the model's own is not known here")
+    attended = step.attend(
+        layer=getattr(module, "layer_idx", None) or 0,
+        query=query[0],
+        key=key[0],
+        value=value[0],
+        scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        window=sliding_window,
+    )
+    return attended[None], None
+
+
+AttentionInterface.register(PACKED, packed_attention)
+
+
+def _flash(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float,
+    *,
+    causal: bool = False,
+    mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """FlashAttention for CPUs by its own name: finding it takes longer than computing a short text."""
+    attended: torch.Tensor = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default(
+        query, key, value, 0.0, causal, attn_mask=mask, scale=scaling
+    )[0]
+    return attended
+
+
+@dataclass(frozen=True)
+class Span:
+    """
+    `count` rows of a step from row `first`, and where the keys of their text lie in the pool.
+
+    `keys` is the place of the text's first key and `length` how many keys it has with those of this step.
+    """
+
+    first: int
+    count: int
+    keys: int
+    length: int
+
+
+class CachedStep:
+    """One step of a causal model on a CPU: every text sees its own earlier keys and values, which lie in a pool."""
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, places: torch.Tensor, spans: Sequence[Span]) -> None:
+        """
+        `keys` and `values` are [layers, key heads, places, size]; `places` says where each row's go.
+
+        Spans of one row come before longer ones.
+        """
+        self._keys, self._values = keys.unbind(0), values.unbind(0)
+        self._places = places
+        self._single = [span for span in spans if span.count == 1]
+        self._longer = [span for span in spans if span.count > 1]
+        # The views of all layers are made at once: one by one they would cost as much as the attention of short texts.
+        self._views = [
+            (
+                keys[:, None, :, span.keys : span.keys + span.length].unbind(0),
+                values[:, None, :, span.keys : span.keys + span.length].unbind(0),
+            )
+            for span in self._single
+        ]
+        self._masks: dict[tuple[int, int | None], torch.Tensor] = {}
+
+    def attend(
+        self,
+        *,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scaling: float,
+        window: int | None,
+    ) -> torch.Tensor:
+        """See Step."""
+        self._keys[layer].index_copy_(1, self._places, key)
+        self._values[layer].index_copy_(1, self._places, value)
+        heads, rows, size = query.shape
+        key_heads = key.shape[0]
+        # Query heads that share a key head are treated as rows of it, so that no key is repeated.
+        grouped = query.view(key_heads, heads // key_heads, rows, size)
+        parts = self._attend_single(layer, grouped, scaling, window)
+        parts += [self._attend_longer(layer, grouped, span, scaling, window) for span in self._longer]
+        return torch.cat(parts).reshape(rows, heads, size)
+
+    def _attend_single(
+        self, layer: int, grouped: torch.Tensor, scaling: float, window: int | None
+    ) -> list[torch.Tensor]:
+        queries = grouped[:, :, : len(self._single)].permute(2, 0, 1, 3).unsqueeze(1).unbind(0)
+        parts = []
+        for query, (keys, values) in zip(queries, self._views, strict=True):
+            key, value = keys[layer], values[layer]
+            if window is not None and key.shape[2] > window:
+                key, value = key[:, :, -window:], value[:, :, -window:]
+            parts.append(_flash(query, key, value, scaling))
+        return parts
+
+    def _attend_longer(
+        self, layer: int, grouped: torch.Tensor, span: Span, scaling: float, window: int | None
+    ) -> torch.Tensor:
+        groups = grouped.shape[1]
+        query = grouped[:, :, span.first : span.first + span.count].transpose(0, 1)
+        keys = self._keys[layer][None, :, span.keys : span.keys + span.length].expand(groups, -1, -1, -1)
+        values = self._values[layer][None, :, span.keys : span.keys + span.length].expand(groups, -1, -1, -1)
+        whole = span.count == span.length and (window is None or window >= span.length)
+        mask = None if whole else self._mask(span, window)
+        attended = _flash(query, keys, values, scaling, causal=whole, mask=mask)
+        return attended.permute(2, 1, 0, 3)
+
+    def _mask(self, span: Span, window: int | None) -> torch.Tensor:
+        """What is added to the scores, [count, length]: 0 where a row may see a key, else minus infinity."""
+        if (span.first, window) not in self._masks:
+            queries = torch.arange(span.length - span.count, span.length)[:, None]
+            keys = torch.arange(span.length)[None]
+            visible = keys <= queries if window is None else (keys <= queries) & (keys > queries - window)
+            self._masks[span.first, window] = torch.zeros(visible.shape).masked_fill_(~visible, float("-inf"))
+        return self._masks[span.first, window]
+
+
+class WholeTextsStep:
+    """One batch of an encoder on a CPU: every text sees all of itself."""
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        """`lengths`: the tokens of each text."""
+        self._lengths = list(lengths)
+
+    def attend(
+        self,
+        *,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scaling: float,
+        window: int | None,
+    ) -> torch.Tensor:
+        """See Step; `window` is refused, since encoders look to both sides."""
+        del layer
+        if window is not None:
+            raise UnknownAttentionError("an encoder with a sliding window is not known here")
+        split = [torch.split(tensor.unsqueeze(0), self._lengths, dim=2) for tensor in (query, key, value)]
+        parts = [_flash(one, keys, values, scaling) for one, keys, values in zip(*split, strict=True)]
+        return torch.cat(parts, dim=2)[0].transpose(0, 1)
+
+
+class VariableLengthStep:
+    """
+    One step on a GPU, in one call of FlashAttention for all texts; for causal models and encoders alike.
+
+    The texts' keys need not lie one behind the other: `starts` says where each begins and `lengths` how many there are.
+    """
+
+    def __init__(
+        self,
+        spans: Sequence[Span],
+        *,
+        pool: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None,
+        device: torch.device,
+    ) -> None:
+        """`pool` is keys, values ([layers, places, key heads, size]) and the rows' places; None for an encoder."""
+        counts = torch.tensor([0, *(span.count for span in spans)])
+        self._rows = counts.cumsum(0).to(device=device, dtype=torch.int32)
+        self._starts = torch.tensor([span.keys for span in spans] + [0], device=device, dtype=torch.int32)
+        self._lengths = torch.tensor([span.length for span in spans], device=device, dtype=torch.int32)
+        self._most_rows, self._most_keys = int(counts.max()), max(span.length for span in spans)
+        self._pool = pool
+
+    def attend(
+        self,
+        *,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scaling: float,
+        window: int | None,
+    ) -> torch.Tensor:
+        """See Step."""
+        from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415  (absent where there is no GPU build)
+
+        keys, values = key.transpose(0, 1).contiguous(), value.transpose(0, 1).contiguous()
+        if self._pool is not None:
+            pooled_keys, pooled_values, places = self._pool
+            pooled_keys[layer].index_copy_(0, places, keys)
+            pooled_values[layer].index_copy_(0, places, values)
+            keys, values = pooled_keys[layer], pooled_values[layer]
+        causal = (-1 if window is None else window - 1, 0)
+        attended: Any = varlen_attn(
+            query.transpose(0, 1).contiguous(),
+            keys,
+            values,
+            self._rows,
+            self._starts,
+            self._most_rows,
+            self._most_keys,
+            scale=scaling,
+            window_size=(-1, -1) if self._pool is None else causal,
+            enable_gqa=query.shape[0] != key.shape[0],
+            seqused_k=self._lengths,
+            num_splits=1,  # a text's result must not depend on its company
+        )
+        result: torch.Tensor = attended
+        return result

@@ -1,0 +1,137 @@
+"""Many architectures of transformers through one engine: computed packed as alone, or refused, or padded."""
+
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from model_image.batching.encoder_loop import EncoderInput
+from model_image.batching.regions import Region
+from model_image.batching.scheduler import Chunk
+from model_image.batching.sequence import Sampling, Sequence
+from model_image.engines.fitting import fit_encoder, fit_generation
+from model_image.engines.linear import Int8Linear, PackedLinear
+from model_image.errors import ArtefactError
+
+SMALL = {
+    "vocab_size": 211, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96,
+    "max_position_embeddings": 64, "initializer_range": 0.3,
+}  # fmt: skip
+SAMPLE = [(7 * place) % 200 + 5 for place in range(40)]
+
+
+def made(kind: str, **config: Any) -> Any:
+    torch.manual_seed(1)
+    model: Any = getattr(transformers, kind)
+    return model(model.config_class(**config)).eval()
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        ("MistralForCausalLM", {**SMALL, "num_key_value_heads": 2, "sliding_window": 6}),
+        ("Qwen2ForCausalLM", {**SMALL, "num_key_value_heads": 2}),
+        ("Qwen3ForCausalLM", {**SMALL, "num_key_value_heads": 1, "head_dim": 16}),
+        ("GPTNeoXForCausalLM", SMALL),
+        ("Phi3ForCausalLM", {**SMALL, "num_key_value_heads": 4, "pad_token_id": 0}),
+        ("Olmo2ForCausalLM", {**SMALL, "num_key_value_heads": 2}),
+        ("Gemma3ForCausalLM", {**SMALL, "num_key_value_heads": 2, "head_dim": 16, "sliding_window": 8}),
+    ],
+)
+def test_a_causal_model_is_stepped_as_it_computes_alone(kind: str, config: dict[str, Any]) -> None:
+    model = made(kind, **config)
+    with torch.inference_mode():
+        expected = model(input_ids=torch.tensor([SAMPLE]), use_cache=False).logits[0, -1]
+
+    engine, _ = fit_generation(model, name=kind, weights="float32", cache_tokens=256, sample=SAMPLE)
+
+    text = Sequence(
+        prompt=SAMPLE, max_new_tokens=1, sampling=Sampling(), stop_tokens=frozenset(), on_progress=lambda _: None,
+        region=Region(100, 64),
+    )  # fmt: skip
+    for start, count in ((0, 17), (17, 1), (18, 20), (38, 2)):
+        logits = engine.logits([Chunk(text, start, count, samples=True)])
+    assert float((logits[-1] - expected).norm() / expected.norm()) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        ("Gemma2ForCausalLM", {**SMALL, "num_key_value_heads": 2, "head_dim": 16}),
+        ("BloomForCausalLM", {"vocab_size": 211, "hidden_size": 48, "n_layer": 2, "n_head": 4}),
+        ("MambaForCausalLM", {"vocab_size": 211, "hidden_size": 48, "num_hidden_layers": 2}),
+    ],
+)
+def test_a_causal_model_that_cannot_be_batched_is_refused(kind: str, config: dict[str, Any]) -> None:
+    with pytest.raises(ArtefactError, match=kind):
+        fit_generation(made(kind, **config), name=kind, weights="float32", cache_tokens=256, sample=SAMPLE)
+
+
+ENCODERS = [
+    ("BertModel", {**SMALL, "pad_token_id": 0}, "embeddings", True),
+    ("RobertaModel", {**SMALL, "pad_token_id": 1}, "embeddings", True),
+    ("RobertaForSequenceClassification", {**SMALL, "pad_token_id": 1}, "classification", True),
+    ("XLMRobertaForMaskedLM", {**SMALL, "pad_token_id": 1}, "masks", True),
+    ("ElectraForSequenceClassification", {**SMALL, "pad_token_id": 0}, "classification", True),
+    ("BertForMaskedLM", {**SMALL, "pad_token_id": 0}, "masks", True),
+    ("DebertaV2ForSequenceClassification", {**SMALL, "relative_attention": True}, "classification", False),
+]
+
+
+@pytest.mark.parametrize(("kind", "config", "result", "packed"), ENCODERS)
+def test_an_encoder_computes_in_company_what_it_computes_alone(
+    kind: str, config: dict[str, Any], result: str, packed: bool
+) -> None:
+    model = made(kind, **config)
+    texts = [EncoderInput(SAMPLE[: 3 + 9 * place], (1, 2)) for place in range(4)]
+    with torch.inference_mode():
+        alone = []
+        for text in texts:
+            output = model(input_ids=torch.tensor([text.tokens]))
+            row = output.last_hidden_state[0] if result == "embeddings" else output.logits[0]
+            alone.append(row[list(text.places)] if result == "masks" else row)
+
+    forward, _ = fit_encoder(
+        model, kinds=(result,), weights="float32", pad=config.get("pad_token_id", 0), sample=SAMPLE
+    )
+
+    assert forward.packed is packed
+    compute = {"embeddings": forward.hidden, "classification": forward.classify, "masks": forward.at_places}[result]
+    with torch.inference_mode():
+        together = list(compute(texts))
+    for one, other in zip(together, alone, strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
+
+
+def test_int8_rows_do_not_depend_on_their_company() -> None:
+    torch.manual_seed(2)
+    linear = torch.nn.Linear(320, 512)
+    rounded = Int8Linear(linear.weight.detach(), linear.bias.detach())
+    rows = torch.randn(9, 320) * torch.logspace(-3, 3, 9)[:, None]
+
+    together = rounded(rows)
+
+    assert torch.equal(together, torch.cat([rounded(row[None]) for row in rows]))
+    exact = linear(rows).detach()
+    assert float(((together - exact).norm(dim=1) / exact.norm(dim=1)).max()) < 0.02
+    assert torch.equal(rounded(torch.zeros(1, 320)), linear.bias.detach()[None])
+
+
+def test_packed_linear_layers_compute_the_same() -> None:
+    torch.manual_seed(2)
+    linear = torch.nn.Linear(48, 31, bias=False)
+    rows = torch.randn(5, 7, 48)
+
+    assert torch.allclose(PackedLinear(linear.weight.detach(), None)(rows), linear(rows), atol=1e-6)
+
+
+def test_int8_says_what_it_changed_and_changes_little() -> None:
+    config = {**SMALL, "hidden_size": 128, "intermediate_size": 512, "num_key_value_heads": 4, "initializer_range": 0.1}
+    model = made("LlamaForCausalLM", **config)
+
+    _, quality = fit_generation(model, name="llama", weights="int8", cache_tokens=256, sample=SAMPLE)
+
+    assert quality.keys() == {"perplexity_float32", "perplexity_int8"}
+    assert quality["perplexity_int8"] != quality["perplexity_float32"]
+    assert quality["perplexity_int8"] == pytest.approx(quality["perplexity_float32"], rel=0.1)
