@@ -1,4 +1,4 @@
-"""`python -m model_image serve|train|fetch|openapi`: what the container runs."""
+"""`python -m model_image serve|train|fetch|openapi|bring|watch`: what the container runs."""
 
 import importlib.metadata
 import os
@@ -7,7 +7,7 @@ import time
 
 from model_image.errors import ModelImageError
 
-USAGE = "usage: python -m model_image serve|train|fetch|openapi [options]"
+USAGE = "usage: python -m model_image serve|train|fetch|openapi|bring|watch [options]"
 
 
 def main(argv: list[str]) -> int:
@@ -73,7 +73,26 @@ def _openapi(rest: list[str]) -> int:
     return 0
 
 
-_COMMANDS = {"serve": _serve, "train": _train, "fetch": _fetch, "openapi": _openapi}
+def _bring(rest: list[str]) -> int:
+    from model_image import bring  # noqa: PLC0415
+
+    return bring.main(rest, os.environ)
+
+
+def _watch(rest: list[str]) -> int:
+    from model_image import watch  # noqa: PLC0415
+
+    return watch.main(rest, os.environ)
+
+
+_COMMANDS = {
+    "serve": _serve,
+    "train": _train,
+    "fetch": _fetch,
+    "openapi": _openapi,
+    "bring": _bring,
+    "watch": _watch,
+}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

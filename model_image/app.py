@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from starlette.datastructures import Headers
@@ -17,17 +17,21 @@ from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
 from model_image import routes
-from model_image.admission import Admission
+from model_image.admission import Admission, Place
 from model_image.api_errors import ApiError
 from model_image.http_body import ClientLeft, parse, read_body, until_client_leaves
 from model_image.metrics import Meter, Metrics
 from model_image.registry import Registry
-from model_image.request_log import JsonLog
+from model_image.request_log import Answered, JsonLog
 from model_image.schemas import Request
-from model_image.scopes import Scopes
+from model_image.scopes import Scopes, caller_of
+
+if TYPE_CHECKING:
+    from model_image.tracing import Tracer
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _INTERNAL = frozenset({"/health", "/ready", "/metrics"})
+_EVENT_STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 _CLIENT_LEFT = 499  # nginx's status for it; appears in the log only
 
 
@@ -44,11 +48,25 @@ class Exchange:
     status: int = 0
     code: str | None = None
     meter: Meter | None = None
+    write_seconds: float = 0.0
 
     @property
     def headers(self) -> Headers:
         """The request's headers."""
         return Headers(scope=self.scope)
+
+    def answered(self) -> Answered:
+        """What is known of it once it is over; a method nobody serves is a text of the client's and left out."""
+        return Answered(
+            request_id=self.request_id,
+            method=self.scope["method"] if self.scope["method"] in {"GET", "POST"} else "other",
+            route=self.route,
+            status=self.status,
+            code=self.code,
+            started=self.started,
+            ended=time.monotonic(),
+            meter=self.meter,
+        )
 
     async def send(self, message: Message) -> None:
         """Passes a message on to the client, with the request's id among the headers."""
@@ -66,32 +84,41 @@ class Exchange:
         headers: dict[str, str] | None = None,
     ) -> None:
         """Sends a whole answer."""
+        began = time.monotonic()
         await Response(body, status_code=status, media_type=media_type, headers=headers)(
             self.scope, self.receive, self.send
         )
+        self.write_seconds += time.monotonic() - began
 
-    async def reply_error(self, error: ApiError) -> None:
-        """Sends an error: as an answer, or as the last event of a stream that has begun."""
+    async def reply_error(self, error: ApiError, *, allow: str | None = None) -> None:
+        """Sends an error, as an answer or as the last event of a stream that has begun; `allow` names the methods."""
         self.code = error.code
         body = orjson.dumps(error.answer())
         if self.status:
             await self.send({"type": "http.response.body", "body": b"data: " + body + b"\n\n", "more_body": False})
             return
-        retry = None if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-        await self.reply(body, status=error.status, headers=retry)
+        given = {"Retry-After": error.retry_after, "Allow": allow}
+        headers = {name: str(value) for name, value in given.items() if value is not None}
+        await self.reply(body, status=error.status, headers=headers)
 
-    async def stream(self, chunks: AsyncGenerator[Any, None]) -> None:
-        """Sends chunks as server-sent events, as OpenAI does; the headers go with the first chunk."""
-        async with contextlib.aclosing(
-            chunks
-        ):  # a client that leaves must stop the engine now, not when it is collected
-            async for chunk in chunks:
+    async def stream(self, steps: AsyncGenerator[list[Any], None]) -> None:
+        """
+        Sends chunks as server-sent events, as OpenAI does; the headers go with the first one.
+
+        The chunks of one step go out in one write. What a client that reads slowly has not taken is waited for.
+        """
+        # Closed here, since a client that leaves must stop the engine now, and not when the generator is collected.
+        async with contextlib.aclosing(steps):
+            async for chunks in steps:
                 if not self.status:
-                    headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
-                    await self.send({"type": "http.response.start", "status": 200, "headers": headers})
-                event = b"data: " + orjson.dumps(chunk) + b"\n\n"
-                await self.send({"type": "http.response.body", "body": event, "more_body": True})
-        await self.send({"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": False})
+                    await self.send({"type": "http.response.start", "status": 200, "headers": _EVENT_STREAM})
+                await self._write(b"".join(b"data: %b\n\n" % orjson.dumps(chunk) for chunk in chunks), more=True)
+        await self._write(b"data: [DONE]\n\n", more=False)
+
+    async def _write(self, body: bytes, *, more: bool) -> None:
+        began = time.monotonic()
+        await self.transport({"type": "http.response.body", "body": body, "more_body": more})
+        self.write_seconds += time.monotonic() - began
 
 
 class ModelServer:
@@ -106,14 +133,20 @@ class ModelServer:
         log: JsonLog,
         body_limit: int,
         timeout_seconds: float,
+        tracer: "Tracer | None" = None,
     ) -> None:
-        """`body_limit` in bytes; an answer, streamed or not, takes `timeout_seconds` at most."""
+        """
+        `body_limit` in bytes; an answer, streamed or not, takes `timeout_seconds` at most.
+
+        Without a `tracer` there are no spans.
+        """
         self._registry = registry
         self._admission = admission
         self._metrics = metrics
         self._log = log
         self._body_limit = body_limit
         self._timeout_seconds = timeout_seconds
+        self._tracer = tracer
         metrics.watch(lambda: [model.load() for model in registry.models])
         self._router = Router(
             routes=[
@@ -149,7 +182,7 @@ class ModelServer:
         except ApiError as error:
             await exchange.reply_error(error)
         except HTTPException as error:
-            await exchange.reply_error(_routing_error(error))
+            await exchange.reply_error(_routing_error(error), allow=(error.headers or {}).get("Allow"))
         except TimeoutError:
             limit = f"{self._timeout_seconds:g} s"
             await exchange.reply_error(ApiError("timeout", f"the answer took over {limit}; ask for fewer tokens"))
@@ -161,23 +194,14 @@ class ModelServer:
         """Counts and logs the request; the checks of the balancer every few seconds are not worth a line."""
         if exchange.route in _INTERNAL:
             return
-        meter = exchange.meter
-        if meter is not None and exchange.code is not None:
-            meter.failed(exchange.code)
-        first_token = None if meter is None else meter.first_token_seconds
-        self._log.write(
-            "request",
-            request_id=exchange.request_id,
-            method=exchange.scope["method"] if exchange.scope["method"] in {"GET", "POST"} else "other",
-            route=exchange.route,
-            status=exchange.status,
-            code=exchange.code,
-            model=meter.model if meter else None,
-            prompt_tokens=meter.prompt_tokens if meter else None,
-            completion_tokens=meter.generation_tokens if meter else None,
-            first_token_ms=None if first_token is None else round(first_token * 1000, 1),
-            duration_ms=round((time.monotonic() - exchange.started) * 1000, 1),
-        )
+        answered = exchange.answered()
+        if answered.meter is not None:
+            answered.meter.spent("write", exchange.write_seconds)
+            if answered.code is not None:
+                answered.meter.failed(answered.code)
+        self._log.request(answered)
+        if self._tracer is not None:
+            self._tracer.record(answered, exchange.headers)
 
     def _get(self, path: str, handler: Callable[[Exchange], Awaitable[None]]) -> Route:
         return Route(path, _Endpoint(path, handler), methods=["GET"])
@@ -189,16 +213,19 @@ class ModelServer:
         return Route(route.path, _Endpoint(route.path, handle), methods=["POST"])
 
     async def _handle_post(self, exchange: Exchange, route: routes.PostRoute) -> None:
-        with self._admission.place():
+        with self._admission.place(caller_of(exchange.headers), seconds=self._timeout_seconds) as place:
             self._check_ready()
             body = await read_body(exchange.receive, exchange.headers, limit=self._body_limit)
             request = parse(body, route.schema)
-            await _while_connected(exchange.receive, self._answer(exchange, route, request))
+            await _while_connected(exchange.receive, self._answer(exchange, route, request, place))
 
-    async def _answer(self, exchange: Exchange, route: routes.PostRoute, request: Request) -> None:
-        scopes = Scopes.of(exchange.headers)
-        model = routes.choose_model(self._registry, route, request, scopes)
-        exchange.meter = meter = self._metrics.meter(model=model.name, task=route.task)
+    async def _answer(self, exchange: Exchange, route: routes.PostRoute, request: Request, place: Place) -> None:
+        parsed = time.monotonic()
+        model = routes.choose_model(self._registry, route, request, Scopes.of(exchange.headers))
+        exchange.meter = meter = self._metrics.meter(
+            model=model.name, task=route.task, caller=place.caller, started=exchange.started, charge=place.charge
+        )
+        meter.stage("parse", exchange.started, parsed)
         outcome = await route.serve(model, request, meter)
         if isinstance(outcome.answer, dict):
             await exchange.reply(orjson.dumps(outcome.answer))

@@ -1,5 +1,7 @@
 """Reading a request's body: bounded while it streams in, JSON only, checked against the route's schema."""
 
+import json
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import orjson
@@ -8,7 +10,8 @@ from starlette.datastructures import Headers
 from starlette.types import Receive
 
 from model_image.api_errors import ApiError
-from model_image.schemas import Request, describe
+from model_image.body_errors import describe
+from model_image.schemas import Request
 
 Schema = TypeVar("Schema", bound=Request)
 
@@ -47,17 +50,29 @@ async def read_body(receive: Receive, headers: Headers, *, limit: int) -> bytes:
 
 
 def parse(body: bytes, schema: type[Schema]) -> Schema:
-    """A body as the request it is. Raises ApiError 400 with one sentence that quotes nothing."""
+    """
+    A body as the request it is. Raises ApiError 400 with one sentence that quotes nothing.
+
+    A name that stands twice in an object is refused: parsers differ in which of the two they take (RFC 8259, section
+    4), and what a firewall in front has looked at must be what is served.
+    """
     try:
         value: Any = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise ApiError("invalid_request_body", f"the body is not valid JSON ({place}); send a JSON object") from None
     try:
-        return schema.model_validate(value)
+        request = schema.model_validate(value)
     except ValidationError as error:
         message, param = describe(error, schema)
         raise ApiError("invalid_value", message, param=param) from None
+    json.loads(body, object_pairs_hook=_refuse_repeated)  # orjson keeps the last of two; this tells that there are two
+    return request
+
+
+def _refuse_repeated(pairs: Sequence[tuple[str, Any]]) -> None:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ApiError("invalid_request_body", "the body has a field twice in one object; send each field once")
 
 
 async def until_client_leaves(receive: Receive) -> None:

@@ -1,16 +1,22 @@
 """Prometheus metrics, and the same in short for CloudWatch; no label holds anything a user sent."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from model_image.batching.caller import Caller
+
+Stage = Literal["parse", "tokenise", "queue", "prefill", "decode", "encode", "write"]
+
 _PER_TASK = ("model_name", "task")
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
+_STAGE_SECONDS = (0.0001, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0, 900.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 _TOKENS = (1, 8, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
@@ -35,6 +41,9 @@ class Metrics:
         self.time_to_first_token = self._histogram("time_to_first_token_seconds", "From arrival to the first token")
         self.inter_token_latency = self._histogram("inter_token_latency_seconds", "Between two tokens of a choice")
         self.e2e_latency = self._histogram("e2e_request_latency_seconds", "From arrival to the end of the answer")
+        self.stage_time = self._histogram(
+            "request_stage_seconds", "What a request spent its time on", "stage", buckets=_STAGE_SECONDS
+        )
         self.queue_time = self._histogram(
             "request_queue_time_seconds", "From queueing to the first step", per_task=False
         )
@@ -50,13 +59,15 @@ class Metrics:
         self.weights_digest = Gauge(
             "modelkeep_weights_digest_info", "SHA-256 of the weights", ["model_name", "digest"], registry=self.registry
         )
+        self._of_task: dict[tuple[str, str], TaskMetrics] = {}
+        self._waiting: dict[object, Callable[[], bool]] = {}
         self._tokens_made = 0
 
     def _histogram(
-        self, name: str, text: str, *, buckets: tuple[float, ...] = _SECONDS, per_task: bool = True
+        self, name: str, text: str, *labels: str, buckets: tuple[float, ...] = _SECONDS, per_task: bool = True
     ) -> Histogram:
-        labels = _PER_TASK if per_task else _PER_TASK[:1]
-        return Histogram(f"modelkeep_{name}", text, labels, buckets=buckets, registry=self.registry)
+        names = (*(_PER_TASK if per_task else _PER_TASK[:1]), *labels)
+        return Histogram(f"modelkeep_{name}", text, names, buckets=buckets, registry=self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"modelkeep_{name}", text, (*_PER_TASK, *labels), registry=self.registry)
@@ -65,13 +76,47 @@ class Metrics:
         """Has the current load of every model read when the metrics are."""
         self.registry.register(_LoadCollector(loads))
 
-    def meter(self, *, model: str, task: str) -> "Meter":
-        """The metrics of one request of a loaded model."""
-        return Meter(self, model, task)
+    def meter(
+        self,
+        *,
+        model: str,
+        task: str,
+        caller: Caller | None = None,
+        started: float | None = None,
+        charge: Callable[[int], None] | None = None,
+    ) -> "Meter":
+        """
+        The metrics of one request of a loaded model, which arrived at `started` of time.monotonic(), now if None.
+
+        `charge` is told the tokens that it may come to cost, and raises ApiError where there is no room for them.
+        """
+        return Meter(self, model, task, caller=caller, started=started, charge=charge)
+
+    def of_task(self, model: str, task: str) -> "TaskMetrics":
+        """The metrics of one model and task."""
+        found = self._of_task.get((model, task))
+        if found is None:
+            found = self._of_task[model, task] = TaskMetrics(self, model, task)
+        return found
 
     def observer(self, model: str) -> "StepObserver":
         """What the loops of one model report to."""
         return StepObserver(self, model)
+
+    @contextmanager
+    def queued(self, waits: Callable[[], bool]) -> Iterator[None]:
+        """Counts a request among `queued_requests` inside the context for as long as `waits` is true."""
+        key = object()
+        self._waiting[key] = waits
+        try:
+            yield
+        finally:
+            del self._waiting[key]
+
+    @property
+    def queued_requests(self) -> int:
+        """Requests of which no text has left its queue yet."""
+        return sum(waits() for waits in self._waiting.values())
 
     def count_tokens_made(self, tokens: int) -> None:
         """Adds to what `take_tokens_made` returns."""
@@ -85,6 +130,19 @@ class Metrics:
     def render(self) -> bytes:
         """The text of /metrics."""
         return generate_latest(self.registry)
+
+
+class TaskMetrics:
+    """The metrics of one model and task, looked up once: a look-up by labels costs more than the counting."""
+
+    def __init__(self, metrics: Metrics, model: str, task: str) -> None:
+        self.first_token = metrics.time_to_first_token.labels(model, task)
+        self.inter_token = metrics.inter_token_latency.labels(model, task)
+        self.e2e = metrics.e2e_latency.labels(model, task)
+        self.prompt_tokens = metrics.prompt_tokens.labels(model, task)
+        self.generation_tokens = metrics.generation_tokens.labels(model, task)
+        self.stages = {stage: metrics.stage_time.labels(model, task, stage) for stage in get_args(Stage)}
+        self.labels = (model, task)
 
 
 class StepObserver:
@@ -106,44 +164,79 @@ class StepObserver:
 
 
 class Meter:
-    """What one request costs, counted while it is served."""
+    """What one request costs, counted while it is served, and on whose behalf; for the event loop's thread only."""
 
-    def __init__(self, metrics: Metrics, model: str, task: str) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        model: str,
+        task: str,
+        *,
+        caller: Caller | None = None,
+        started: float | None = None,
+        charge: Callable[[int], None] | None = None,
+    ) -> None:
         self._metrics = metrics
-        self._labels = (model, task)
-        self._started = time.monotonic()
+        self._bound = metrics.of_task(model, task)
+        self._charge = charge
         self._last: dict[int, float] = {}
+        self.started = time.monotonic() if started is None else started
         self.model = model
+        self.task = task
+        self.caller = caller or Caller()
         self.prompt_tokens = 0
         self.generation_tokens = 0
         self.first_token_seconds: float | None = None
+        self.stages: list[tuple[Stage, float, float]] = []
+
+    def charge(self, tokens: int) -> None:
+        """Tells what the request may come to cost, before anything of it is computed. Raises ApiError 429."""
+        if self._charge is not None:
+            self._charge(tokens)
 
     def read(self, tokens: int) -> None:
         """Counts prompt tokens."""
         self.prompt_tokens += tokens
-        self._metrics.prompt_tokens.labels(*self._labels).inc(tokens)
+        self._bound.prompt_tokens.inc(tokens)
 
-    def made(self, *, choice: int) -> None:
-        """Counts a new token of a choice."""
+    def made(self, choices: Iterable[int]) -> float:
+        """Counts the tokens of one step, one of each of these choices, and returns the time.monotonic() of it."""
         now = time.monotonic()
         if self.first_token_seconds is None:
-            self.first_token_seconds = now - self._started
-            self._metrics.time_to_first_token.labels(*self._labels).observe(self.first_token_seconds)
-        if choice in self._last:
-            self._metrics.inter_token_latency.labels(*self._labels).observe(now - self._last[choice])
-        self._last[choice] = now
-        self.generation_tokens += 1
-        self._metrics.generation_tokens.labels(*self._labels).inc()
-        self._metrics.count_tokens_made(1)
+            self.first_token_seconds = now - self.started
+            self._bound.first_token.observe(self.first_token_seconds)
+        tokens = 0
+        for choice in choices:
+            tokens += 1
+            if choice in self._last:
+                self._bound.inter_token.observe(now - self._last[choice])
+            self._last[choice] = now
+        self.generation_tokens += tokens
+        self._bound.generation_tokens.inc(tokens)
+        self._metrics.count_tokens_made(tokens)
+        return now
+
+    def queued(self, waits: Callable[[], bool]) -> AbstractContextManager[None]:
+        """See `Metrics.queued`."""
+        return self._metrics.queued(waits)
+
+    def stage(self, stage: Stage, began: float, ended: float) -> None:
+        """Notes a stage by its times of time.monotonic()."""
+        self.stages.append((stage, began, ended))
+        self.spent(stage, ended - began)
+
+    def spent(self, stage: Stage, seconds: float) -> None:
+        """Counts a stage that is no one stretch of time."""
+        self._bound.stages[stage].observe(max(0.0, seconds))
 
     def succeeded(self, finished_reason: str) -> None:
         """Counts the answered request."""
-        self._metrics.request_success.labels(*self._labels, finished_reason).inc()
-        self._metrics.e2e_latency.labels(*self._labels).observe(time.monotonic() - self._started)
+        self._metrics.request_success.labels(*self._bound.labels, finished_reason).inc()
+        self._bound.e2e.observe(time.monotonic() - self.started)
 
     def failed(self, code: str) -> None:
         """Counts the request that got an error."""
-        self._metrics.request_failure.labels(*self._labels, code).inc()
+        self._metrics.request_failure.labels(*self._bound.labels, code).inc()
 
 
 class _LoadCollector(Collector):

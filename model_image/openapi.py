@@ -30,8 +30,12 @@ _PROBLEMS = {
     "503": "The server is starting or draining",
     "504": "The answer took too long",
 }
-_REQUEST_ID = {"x-request-id": {"schema": {"type": "string"}, "description": "Names this request in the logs"}}
-_RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds"}}
+_REQUEST_ID = {
+    "x-request-id": {"required": True, "schema": {"type": "string"}, "description": "Names this request in the logs"}
+}
+_RETRY_AFTER = {
+    "Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 0}, "description": "Seconds"}
+}
 
 
 def document(*, version: str) -> dict[str, Any]:
@@ -67,8 +71,7 @@ def _post(
     _declare_types(components[request.__name__], components)
     content = {"application/json": {"schema": _component(answer, components)}}
     if path in _STREAMS:
-        chunk = _component(_STREAMS[path], components)
-        content["text/event-stream"] = {"schema": {"type": "string", "description": f"Events of {chunk['$ref']}"}}
+        content["text/event-stream"] = {"schema": _event(_STREAMS[path], components)}
     return {
         "operationId": operation,
         "summary": summary,
@@ -78,6 +81,15 @@ def _post(
             **_problems(list(_PROBLEMS), components),
         },
     }
+
+
+def _event(chunk: Any, components: dict[str, Any]) -> dict[str, Any]:
+    """One server-sent event: OpenAPI 3.1 has no word for a stream of them, and tools take the schema for each."""
+    shapes = [_component(chunk, components), _component(answers.ErrorAnswer, components)]
+    part = {"contentMediaType": "application/json", "contentSchema": {"anyOf": shapes}}
+    data = {"type": "string", "anyOf": [{"const": "[DONE]"}, part]}
+    said = "Each event's data is a chunk, or an error that ends the stream; the data of the last event is [DONE]"
+    return {"type": "object", "description": said, "required": ["data"], "properties": {"data": data}}
 
 
 def _get(operation: str, summary: str, answer: Any, problems: list[str], components: dict[str, Any]) -> dict[str, Any]:

@@ -4,11 +4,32 @@ import logging
 import sys
 import threading
 import traceback
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TextIO
 
 import orjson
+
+from model_image.metrics import Meter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """
+    What logs and traces tell of a request that is over; times of time.monotonic().
+
+    `route` is a template such as /v1/models/{model}, and `meter` None where the request never came to a model.
+    """
+
+    request_id: str
+    method: str
+    route: str
+    status: int
+    code: str | None
+    started: float
+    ended: float
+    meter: Meter | None
 
 
 class JsonLog:
@@ -26,6 +47,24 @@ class JsonLog:
             "event": event,
             **{key: value for key, value in fields.items() if value is not None},
         })  # fmt: skip
+
+    def request(self, answered: Answered) -> None:
+        """Writes the one line of a request."""
+        meter = answered.meter
+        first_token = None if meter is None else meter.first_token_seconds
+        self.write(
+            "request",
+            request_id=answered.request_id,
+            method=answered.method,
+            route=answered.route,
+            status=answered.status,
+            code=answered.code,
+            model=meter.model if meter else None,
+            prompt_tokens=meter.prompt_tokens if meter else None,
+            completion_tokens=meter.generation_tokens if meter else None,
+            first_token_ms=None if first_token is None else round(first_token * 1000, 1),
+            duration_ms=round((answered.ended - answered.started) * 1000, 1),
+        )
 
     def write_raw(self, line: dict[str, Any]) -> None:
         """Writes an object as it is."""

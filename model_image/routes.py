@@ -1,6 +1,5 @@
 """The POST routes: path, task, schema, and the function that serves a request on a model."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,13 +25,14 @@ from model_image.tasks.embeddings import embed
 from model_image.tasks.fill_mask import fill
 from model_image.tasks.keywords import extract
 from model_image.tasks.sentiment import classify
+from model_image.tasks.texts import tokenise
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """An answer, or the chunks of a streamed one; `finish_reason` is known when all of it was sent."""
+    """An answer, or the chunks of a streamed one, those of one step together; `finish_reason` is known at its end."""
 
-    answer: Answer | AsyncGenerator[Completion, None] | AsyncGenerator[ChatChunk, None]
+    answer: Answer | AsyncGenerator[list[Completion], None] | AsyncGenerator[list[ChatChunk], None]
     finish_reason: Callable[[], str]
 
 
@@ -55,13 +55,15 @@ def choose_model(registry: Registry, route: PostRoute, request: Any, scopes: Sco
 
 
 async def _complete(model: ServedModel, request: CompletionRequest, meter: Meter) -> Outcome:
-    task = await asyncio.to_thread(CompletionTask, model, request, meter)
+    task = await tokenise(meter, CompletionTask, model, request, meter)
+    meter.charge(task.tokens)
     answer = task.chunks() if request.stream else await task.answer()
     return Outcome(answer, lambda: task.finish_reason)
 
 
 async def _chat(model: ServedModel, request: ChatRequest, meter: Meter) -> Outcome:
-    task = await asyncio.to_thread(ChatTask, model, request, meter)
+    task = await tokenise(meter, ChatTask, model, request, meter)
+    meter.charge(task.tokens)
     answer = task.chunks() if request.stream else await task.answer()
     return Outcome(answer, lambda: task.finish_reason)
 

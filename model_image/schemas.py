@@ -1,13 +1,15 @@
-"""The request bodies of the HTTP API: what each route takes, and the one sentence that says what is wrong with a body.
+"""The request bodies of the HTTP API: what each route takes.
 
-Fields and their ranges are OpenAI's where the route is OpenAI's. Every string and list is bounded. No message built
-here holds a value from the body: only field names, what was expected and what to do.
+Fields and their ranges are OpenAI's where the route is OpenAI's. Every string and list is bounded, and a body is
+refused at the first thing that is wrong with it: a list of all that is wrong with a hostile one would take very long.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core.core_schema import no_info_after_validator_function
 
 MAX_TEXT_CHARS = 1_000_000
 MAX_INPUTS = 256
@@ -15,17 +17,18 @@ MAX_TOKEN_IDS = 131_072
 MAX_SEQUENCES = 64
 
 Text = Annotated[str, Field(max_length=MAX_TEXT_CHARS)]
-TokenIds = Annotated[list[Annotated[int, Field(ge=0, le=2**31 - 1)]], Field(min_length=1, max_length=MAX_TOKEN_IDS)]
+TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
+TokenIds = Annotated[list[TokenId], Field(fail_fast=True, min_length=1, max_length=MAX_TOKEN_IDS)]
 StopText = Annotated[str, Field(min_length=1, max_length=256)]
 ModelName = Annotated[str, Field(min_length=1, max_length=256)]
-Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_INPUTS)]
+Texts = Annotated[list[Text], Field(fail_fast=True, min_length=1, max_length=MAX_INPUTS)]
 TextInput = Annotated[Text | Texts, Field(description="a string or a list of strings")]
 TokenInput = Annotated[
-    Text | Texts | TokenIds | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_INPUTS)],
+    Text | Texts | TokenIds | Annotated[list[TokenIds], Field(fail_fast=True, min_length=1, max_length=MAX_INPUTS)],
     Field(description="a string, a list of strings, a list of token ids or a list of lists of token ids"),
 ]
 Stop = Annotated[
-    StopText | Annotated[list[StopText], Field(max_length=4)] | None,
+    StopText | Annotated[list[StopText], Field(fail_fast=True, max_length=4)] | None,
     Field(description="a string of 1 to 256 characters or a list of up to 4 of them"),
 ]
 Seed = Annotated[int | None, Field(ge=-(2**63), le=2**63 - 1)]
@@ -35,15 +38,26 @@ Choices = Annotated[int | None, Field(ge=1, le=16)]
 UserLabel = Annotated[str | None, Field(max_length=512)]
 
 
-def _only(*allowed: object) -> AfterValidator:
+@dataclass(frozen=True)
+class _Only:
     """Accepts a field of OpenAI's that this server does not implement only where it asks for nothing."""
 
-    def check(value: object) -> object:
-        if value is None or value in allowed:
+    allowed: tuple[object, ...] = ()
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "enum": [None, *self.allowed]}
+
+    def _check(self, value: object) -> object:
+        if value is None or value in self.allowed:
             return value
         raise PydanticCustomError("unsupported", "is not supported by this server; leave it out")
 
-    return AfterValidator(check)
+
+def _only(*allowed: object) -> _Only:
+    return _Only(allowed)
 
 
 NoNumber = Annotated[float | None, _only(0.0)]
@@ -56,6 +70,16 @@ class Request(BaseModel):
     """A request body: unknown fields refused, no coercion between types, finite numbers only."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_fields(cls, value: Any) -> Any:
+        """Names the first unknown field; `extra` alone would collect all of them."""
+        if isinstance(value, dict):
+            for name in value:
+                if name not in cls.model_fields:
+                    raise PydanticCustomError("unknown_field", "unknown field", {"name": name})
+        return value
 
 
 class StreamOptions(Request):
@@ -137,7 +161,7 @@ class Message(Request):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[
-        Text | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_INPUTS)],
+        Text | Annotated[list[TextPart], Field(fail_fast=True, min_length=1, max_length=MAX_INPUTS)],
         Field(description="a string or a list of text parts"),
     ]
     name: Annotated[str | None, Field(max_length=64)] = None
@@ -158,7 +182,7 @@ class ResponseFormat(Request):
 class ChatRequest(GenerationRequest):
     """Body of POST /v1/chat/completions."""
 
-    messages: Annotated[list[Message], Field(min_length=1, max_length=1024)]
+    messages: Annotated[list[Message], Field(fail_fast=True, min_length=1, max_length=1024)]
     max_tokens: Annotated[int | None, Field(ge=1, le=MAX_TOKEN_IDS)] = None
     max_completion_tokens: Annotated[int | None, Field(ge=1, le=MAX_TOKEN_IDS)] = None
     logprobs: bool | None = None
@@ -241,7 +265,7 @@ class AugmentRequest(TextRequest):
     seed: Seed = None
     preserve: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=256)]],
-        Field(max_length=64, description="a list of up to 64 strings of 1 to 256 characters"),
+        Field(fail_fast=True, max_length=64, description="a list of up to 64 strings of 1 to 256 characters"),
     ] = []
 
 
@@ -258,38 +282,3 @@ def as_inputs(value: str | list[str] | list[int] | list[list[int]]) -> list[str 
     if isinstance(value[0], int):
         return [[token for token in value if isinstance(token, int)]]
     return [entry for entry in value if not isinstance(entry, int)]
-
-
-def describe(error: ValidationError, schema: type[Request]) -> tuple[str, str | None]:
-    """Says in one sentence what is wrong with a body, and which top-level field is at fault; never quotes a value."""
-    problem = error.errors(include_url=False, include_input=False)[0]
-    location, kind, message = problem["loc"], problem["type"], problem["msg"]
-    if not location:
-        return ("the body must be a JSON object" if kind == "model_type" else message), None
-    top = _printable(str(location[0]))
-    last = _printable(str(location[-1]))
-    path = top + "".join(f"[{part}]" for part in location[1:] if isinstance(part, int))
-    name = path if len(location) == 1 or isinstance(location[-1], int) else f"{path}.{last}"
-    field = schema.model_fields.get(top)
-    if kind == "missing":
-        return f"field '{name}' is required", top
-    if kind == "extra_forbidden":
-        return f"unknown field '{last}'{'' if len(location) == 1 else f' in {path!r}'}; remove it", top
-    if kind == "unsupported":
-        return f"field '{name}' {message}", top
-    if field is not None and field.description is not None:
-        return f"field '{top}' must be {field.description}{_bound(problem)}", top
-    return f"field '{name}': {message[:1].lower()}{message[1:]}", top
-
-
-def _bound(problem: Any) -> str:
-    """The broken length bound of a field with several forms, since its description cannot name them all."""
-    limits = {"string_too_long": "characters", "too_long": "entries"}
-    if problem["type"] not in limits:
-        return ""
-    return f", of at most {problem['ctx']['max_length']} {limits[problem['type']]}"
-
-
-def _printable(name: str) -> str:
-    """A field name cut to what belongs in one line."""
-    return "".join(char if char.isprintable() else "?" for char in name[:64])

@@ -1,9 +1,10 @@
-"""What the gateway's authorizer allows a consumer; the network admits nobody else who could set these headers."""
+"""Who a request is from and what they may use: the gateway sets these headers, and the network admits nobody else."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from model_image.api_errors import ApiError
+from model_image.batching.caller import Caller
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,16 @@ class Scopes:
         """Raises ApiError 403 for a task that may not be used."""
         if self.tasks is not None and task not in self.tasks:
             raise ApiError("access_denied", f"your token does not allow {task}; ask the operator for it")
+
+
+def caller_of(headers: Mapping[str, str]) -> Caller:
+    """
+    Whose request it is: x-modelkeep-consumer, which the gateway sets.
+
+    x-modelkeep-priority `background` is what the batch worker sends; whoever else sends it only waits longer.
+    """
+    background = headers.get("x-modelkeep-priority", "").strip().lower() == "background"
+    return Caller(headers.get("x-modelkeep-consumer", ""), background)
 
 
 def _names(value: str | None) -> frozenset[str] | None:

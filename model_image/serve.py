@@ -8,10 +8,11 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 
-from model_image.admission import Admission
+from model_image.admission import Admission, AdmissionLimits
 from model_image.app import ModelServer
 from model_image.cloudwatch import report
 from model_image.errors import ModelImageError
@@ -22,7 +23,12 @@ from model_image.request_log import JsonLog, capture_everything
 from model_image.settings import Settings
 from model_image.tls import make_certificate
 
+if TYPE_CHECKING:
+    from model_image.tracing import Tracer
+
 _IDLE_SECONDS = 75  # longer than the 60 s of an AWS load balancer, which must be the one that closes a connection
+# What the places are sized for; larger requests are taken too, fewer at a time.
+_TOKENS_PER_REQUEST = 4096
 
 
 class ServeError(ModelImageError):
@@ -47,7 +53,10 @@ class Process:
         self._log = JsonLog()
         self._registry = Registry()
         self._metrics = Metrics()
-        self._admission = Admission(limit=settings.admitted_limit)
+        self._admission = Admission(
+            AdmissionLimits(requests=settings.admitted_limit, tokens=settings.admitted_limit * _TOKENS_PER_REQUEST)
+        )
+        self._tracer = _tracer(settings)
         self._failure: BaseException | None = None
         self._draining: asyncio.Task[None] | None = None
         self._server = _Uvicorn(self._configuration())
@@ -70,6 +79,8 @@ class Process:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.to_thread(self._registry.stop)
+            if self._tracer is not None:
+                await asyncio.to_thread(self._tracer.close)
             listening.close()
         if self._failure is not None:
             raise self._failure
@@ -84,6 +95,7 @@ class Process:
             log=self._log,
             body_limit=settings.body_limit,
             timeout_seconds=settings.timeout_seconds,
+            tracer=self._tracer,
         )
         certificate = key = None
         if settings.tls_dir:
@@ -135,7 +147,6 @@ class Process:
         await report(
             stack=self._settings.stack,
             autoscaling_group=self._settings.autoscaling_group,
-            registry=self._registry,
             admission=self._admission,
             metrics=self._metrics,
             log=self._log,
@@ -170,6 +181,14 @@ class Process:
         error = context.get("exception")
         if isinstance(error, BaseException):
             self._log.fault("event_loop", error)
+
+
+def _tracer(settings: Settings) -> "Tracer | None":
+    if not settings.otlp_endpoint:
+        return None
+    from model_image.tracing import export_to  # noqa: PLC0415  (a third of a second that few servers need)
+
+    return export_to(settings.otlp_endpoint, stack=settings.stack)
 
 
 async def _run(settings: Settings, *, started: float) -> None:

@@ -18,7 +18,12 @@ class Encoded:
 
 
 class Vocabulary(Protocol):
-    """The tokenizer of one model; every method may be called from any thread."""
+    """
+    The tokenizer of one model; every method may be called from any thread.
+
+    Ids of a text are with the tokens the model wants around it, such as a first `<s>`, and none at all for a text that
+    has no tokens of its own.
+    """
 
     is_byte_level: bool
     special_tokens: frozenset[int]
@@ -27,10 +32,18 @@ class Vocabulary(Protocol):
     has_chat_template: bool
 
     def encode(self, text: str) -> Encoded:
-        """Ids with the tokens the model wants around a text, such as a first `<s>`."""
+        """Ids of a prompt as its caller wrote it: a special token spelled out in it is that token."""
+
+    def encode_plain(self, text: str) -> Encoded:
+        """Ids of a text that is data: a special token spelled out in it is so many characters."""
+
+    def encode_masked(self, pieces: Sequence[str]) -> list[int]:
+        """Ids of a text with the mask token between its pieces, each of which is data."""
 
     def encode_chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
-        """Ids of a chat up to where the assistant's answer begins. Raises TemplateRefusedError."""
+        """
+        Ids of a chat up to where the assistant's answer begins; the messages are data. Raises TemplateRefusedError.
+        """
 
     def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
         """Text of token ids, without special tokens unless asked for."""

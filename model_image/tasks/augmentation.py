@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import re
 import secrets
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -18,7 +17,7 @@ from model_image.tasks.chat import chat_ids
 from model_image.tasks.completions import usage as generation_usage
 from model_image.tasks.generation import Ask, generate
 from model_image.tasks.keywords import WORD
-from model_image.tasks.texts import check_length, compute, usage
+from model_image.tasks.texts import check_length, compute, count, usage
 
 _ROUNDS = 4
 _MASKED_PART = 0.15
@@ -43,19 +42,18 @@ async def augment_by_masks(model: ServedModel, request: AugmentRequest, meter: M
     seed = secrets.randbits(63) if request.seed is None else request.seed
     data: list[AugmentEntry] = []
     for index, text in enumerate(request.texts):
-        _refuse_mask(model, text, index)
         draw = random.Random(f"{seed}:{index}")
-        spans = replaceable(text, request.preserve)
+        spans = await asyncio.to_thread(_spans, model, text, request.preserve, index=index)
         variants: dict[str, None] = {}
         for _ in range(_ROUNDS if spans else 1):
             wanted = request.n - len(variants)
             if wanted == 0:
                 break
             masked = await asyncio.to_thread(_mask_some, model, text, spans, index=index, count=wanted, draw=draw)
-            meter.read(sum(len(entry.item.tokens) for entry in masked))
-            results = await compute(model.mask_loop, [entry.item for entry in masked])
-            for entry, candidates in zip(masked, results, strict=True):
-                variant = _replace(model, text, entry.spans, candidates, draw)
+            inputs = [entry.item for entry in masked]
+            count(meter, inputs)
+            results = await compute(model.mask_loop, inputs, meter)
+            for variant in await asyncio.to_thread(_replace_all, model, text, masked, results, draw):
                 if variant != text:
                     variants.setdefault(variant)
         data.append({"index": index, "variants": list(variants)})
@@ -64,18 +62,31 @@ async def augment_by_masks(model: ServedModel, request: AugmentRequest, meter: M
 
 def replaceable(text: str, preserve: Sequence[str]) -> list[tuple[int, int]]:
     """Where the words are that may be replaced: letters only, and not touching a preserved term."""
-    kept = [match.span() for term in preserve for match in re.finditer(re.escape(term), text, re.IGNORECASE)]
-    return [
-        match.span()
-        for match in WORD.finditer(text)
-        if match.group().isalpha() and not any(start < match.end() and match.start() < end for start, end in kept)
-    ]
+    kept = bytearray(len(text))  # 1 for each character of a preserved term: words x terms would be far too many pairs
+    whole = _folded(text)
+    for term in {_folded(term) for term in preserve}:
+        start = whole.find(term)
+        while start >= 0:
+            end = start + len(term)
+            kept[start:end] = bytes([1]) * len(term)
+            start = whole.find(term, end)
+    words = (match.span() for match in WORD.finditer(text) if match.group().isalpha())
+    return [(start, end) for start, end in words if kept.find(1, start, end) < 0]
 
 
-def _refuse_mask(model: ServedModel, text: str, index: int) -> None:
-    if model.tokenizer.mask_token is not None and model.tokenizer.mask_token in text:
-        message = f"input {index} holds the model's mask token; use /v1/fill-mask for masks of your own"
-        raise ApiError("invalid_value", message, param="input")
+def _folded(text: str) -> str:
+    """A text without regard to case, character by character, so that places in it are places in the text."""
+    return text.lower() if text.isascii() else "".join(map(_folded_character, text))
+
+
+def _folded_character(character: str) -> str:
+    return next((form for form in (character.casefold(), character.lower()) if len(form) == 1), character)
+
+
+def _spans(model: ServedModel, text: str, preserve: Sequence[str], *, index: int) -> list[tuple[int, int]]:
+    """As `replaceable`, of a text that fits the model. Raises ApiError."""
+    check_length(model, model.tokenizer.encode_plain(text).ids, index=index)
+    return replaceable(text, preserve)
 
 
 def _mask_some(
@@ -85,11 +96,19 @@ def _mask_some(
     masked = []
     for _ in range(count if spans else 0):
         chosen = tuple(sorted(draw.sample(spans, max(1, round(len(spans) * _MASKED_PART)))))
-        ids = model.tokenizer.encode(_with_words(text, chosen, [model.tokenizer.mask_token or ""] * len(chosen))).ids
+        edges = [0, *(edge for span in chosen for edge in span), len(text)]
+        ids = model.tokenizer.encode_masked([text[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True)])
         check_length(model, ids, index=index)
         places = tuple(place for place, token in enumerate(ids) if token == model.tokenizer.mask_token_id)
         masked.append(Masked(chosen, EncoderInput(ids, places)))
     return masked
+
+
+def _replace_all(
+    model: ServedModel, text: str, masked: list[Masked], results: list[list[Candidates]], draw: random.Random
+) -> list[str]:
+    pairs = zip(masked, results, strict=True)
+    return [_replace(model, text, entry.spans, candidates, draw) for entry, candidates in pairs]
 
 
 def _replace(
@@ -136,7 +155,7 @@ async def augment_by_generation(model: ServedModel, request: AugmentRequest, met
     data: list[AugmentEntry] = []
     for index, text in enumerate(request.texts):
         prompt = await asyncio.to_thread(_prompt, model, text, request.preserve, chats=chats)
-        room = _room(model, prompt, text, index)
+        room = await asyncio.to_thread(_room, model, prompt, text, index)
         variants: dict[str, None] = {}
         for turn in range(_ROUNDS):
             wanted = request.n - len(variants)
@@ -151,6 +170,7 @@ async def augment_by_generation(model: ServedModel, request: AugmentRequest, met
                 seed=(seed + (index * _ROUNDS + turn) * request.n) % 2**63,
                 stops=("\n\n",) if chats else ("\n",),
             )
+            meter.charge(ask.tokens)
             for written in await _texts(model, ask, meter):
                 variant = _tidy(written) if chats else (text.rstrip() + " " + written.strip()).rstrip()
                 if variant and variant != text and keeps(text, variant, request.preserve):
@@ -166,7 +186,7 @@ def keeps(text: str, variant: str, preserve: Sequence[str]) -> bool:
 
 def _prompt(model: ServedModel, text: str, preserve: Sequence[str], *, chats: bool) -> list[int]:
     if not chats:
-        return model.tokenizer.encode(text).ids
+        return model.tokenizer.encode_plain(text).ids
     terms = [term for term in preserve if term in text]
     keep = f" Keep these terms exactly as they are: {', '.join(terms)}." if terms else ""
     order = f"Rewrite the following text in other words with the same meaning.{keep} Answer with the new text only."
@@ -175,7 +195,7 @@ def _prompt(model: ServedModel, text: str, preserve: Sequence[str], *, chats: bo
 
 def _room(model: ServedModel, prompt: list[int], text: str, index: int) -> int:
     """Room for a text half as long again. Raises ApiError if it does not fit behind the prompt."""
-    wanted = len(model.tokenizer.encode(text).ids) * 3 // 2 + 16
+    wanted = len(model.tokenizer.encode_plain(text).ids) * 3 // 2 + 16
     if len(prompt) + wanted > model.context_length:
         counts = f"input {index} needs {len(prompt) + wanted} tokens, model {model.name} takes {model.context_length}"
         raise ApiError("context_length_exceeded", f"{counts}; shorten it or split it", param="input")
@@ -186,9 +206,10 @@ def _room(model: ServedModel, prompt: list[int], text: str, index: int) -> int:
 
 async def _texts(model: ServedModel, ask: Ask, meter: Meter) -> list[str]:
     texts = [""] * ask.n
-    async with aclosing(generate(model, ask, meter)) as parts:
-        async for part in parts:
-            texts[part.choice] += part.text
+    async with aclosing(generate(model, ask, meter)) as steps:
+        async for step in steps:
+            for part in step:
+                texts[part.choice] += part.text
     return texts
 
 

@@ -20,7 +20,7 @@ from model_image.metrics import Meter
 from model_image.registry import ServedModel
 from model_image.schemas import ChatRequest
 from model_image.tasks.completions import usage
-from model_image.tasks.generation import Ask, PlacedToken, generate, room_for
+from model_image.tasks.generation import Ask, Part, PlacedToken, generate, room_for
 from model_image.tasks.text_stream import token_name
 from model_image.vocabulary import TemplateRefusedError
 
@@ -32,7 +32,7 @@ class ChatTask:
     """One request to answer a chat."""
 
     def __init__(self, model: ServedModel, request: ChatRequest, meter: Meter) -> None:
-        """Renders and tokenises the chat. Raises ApiError if the model cannot take it or it does not fit."""
+        """Renders and tokenises the chat; `tokens` is its cost. Raises ApiError if it does not fit the model."""
         self._model = model
         self._request = request
         self._meter = meter
@@ -48,6 +48,7 @@ class ChatTask:
             stops=request.stops,
             logprobs=(request.top_logprobs or 0) if request.logprobs else None,
         )
+        self.tokens = self._ask.tokens
         self._id = f"chatcmpl-{secrets.token_hex(12)}"
         self._created = int(time.time())
         self.finish_reason = "length"
@@ -57,12 +58,13 @@ class ChatTask:
         texts = [""] * self._ask.n
         tokens: list[list[TokenLogprob]] = [[] for _ in texts]
         reasons: list[FinishReason] = ["length"] * self._ask.n
-        async with aclosing(generate(self._model, self._ask, self._meter)) as parts:
-            async for part in parts:
-                texts[part.choice] += part.text
-                tokens[part.choice] += self._tokens(part.tokens)
-                if part.finish_reason == "stop":
-                    reasons[part.choice] = "stop"
+        async with aclosing(generate(self._model, self._ask, self._meter)) as steps:
+            async for step in steps:
+                for part in step:
+                    texts[part.choice] += part.text
+                    tokens[part.choice] += self._tokens(part.tokens)
+                    if part.finish_reason == "stop":
+                        reasons[part.choice] = "stop"
         self.finish_reason = reasons[-1]
         choices: list[ChatChoice] = [
             {
@@ -82,20 +84,25 @@ class ChatTask:
             "usage": usage(self._meter),
         }
 
-    async def chunks(self) -> AsyncGenerator[ChatChunk, None]:
-        """The choices piece by piece: the role first, then text, then the reason of the end."""
-        for index in range(self._ask.n):
-            yield self._chunk(index, {"role": "assistant", "content": ""}, None, None)
-        async with aclosing(generate(self._model, self._ask, self._meter)) as parts:
-            async for part in parts:
-                tokens = self._tokens(part.tokens)
-                if part.text or tokens:
-                    yield self._chunk(part.choice, {"content": part.text}, self._logprobs(tokens), None)
-                if part.finish_reason in {"stop", "length"}:
-                    self.finish_reason = part.finish_reason
-                    yield self._chunk(part.choice, {}, None, part.finish_reason)
+    async def chunks(self) -> AsyncGenerator[list[ChatChunk], None]:
+        """The choices piece by piece, those of one step together: the role, then text, then the reason of the end."""
+        yield [self._chunk(index, {"role": "assistant", "content": ""}, None, None) for index in range(self._ask.n)]
+        async with aclosing(generate(self._model, self._ask, self._meter)) as steps:
+            async for step in steps:
+                if chunks := [chunk for part in step for chunk in self._chunks_of(part)]:
+                    yield chunks
         if self._request.wants_usage_chunk:
-            yield {**self._frame([]), "usage": usage(self._meter)}
+            yield [{**self._frame([]), "usage": usage(self._meter)}]
+
+    def _chunks_of(self, part: Part) -> list[ChatChunk]:
+        tokens = self._tokens(part.tokens)
+        chunks = []
+        if part.text or tokens:
+            chunks.append(self._chunk(part.choice, {"content": part.text}, self._logprobs(tokens), None))
+        if part.finish_reason in {"stop", "length"}:
+            self.finish_reason = part.finish_reason
+            chunks.append(self._chunk(part.choice, {}, None, part.finish_reason))
+        return chunks
 
     def _tokens(self, tokens: tuple[PlacedToken, ...]) -> list[TokenLogprob]:
         if self._ask.logprobs is None:

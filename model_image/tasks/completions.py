@@ -15,6 +15,8 @@ from model_image.tasks.text_stream import Detokeniser, token_name
 
 _DEFAULT_MAX_TOKENS = 16
 
+_ScoredPart = tuple[Part, CompletionLogprobs | None]
+
 
 @dataclass
 class _Text:
@@ -29,49 +31,16 @@ class CompletionTask:
     """One request to continue one or more prompts."""
 
     def __init__(self, model: ServedModel, request: CompletionRequest, meter: Meter) -> None:
-        """Tokenises the prompts. Raises ApiError if one does not fit."""
+        """Tokenises the prompts; `tokens` is their cost. Raises ApiError if one does not fit."""
         self._model = model
         self._request = request
         self._meter = meter
         self._prompts = [prompt_ids(model, prompt, param="prompt") for prompt in request.prompts]
         wanted = _DEFAULT_MAX_TOKENS if request.max_tokens is None else request.max_tokens
-        self._room = [room_for(model, prompt, wanted, param="prompt") for prompt in self._prompts]
-        self._id = f"cmpl-{secrets.token_hex(12)}"
-        self._created = int(time.time())
-        self.finish_reason = "length"
-
-    async def answer(self) -> Completion:
-        """All choices at once."""
-        texts = [_Text() for _ in range(len(self._prompts) * (self._request.n or 1))]
-        async with aclosing(self._parts()) as parts:
-            async for part, logprobs in parts:
-                text = texts[part.choice]
-                text.text += part.text
-                if logprobs is not None:
-                    text.logprobs.append(logprobs)
-                text.finish_reason = _reason(part)
-        choices = [
-            self._choice(index, text.text, _joined(text.logprobs) if text.logprobs else None, text.finish_reason)
-            for index, text in enumerate(texts)
-        ]
-        return {**self._frame(choices), "usage": self._usage()}
-
-    async def chunks(self) -> AsyncGenerator[Completion, None]:
-        """The choices piece by piece."""
-        async with aclosing(self._parts()) as parts:
-            async for part, logprobs in parts:
-                yield self._chunk([self._choice(part.choice, part.text, logprobs, _reason(part))])
-        if self._request.wants_usage_chunk:
-            yield {**self._frame([]), "usage": self._usage()}
-
-    async def _parts(self) -> AsyncGenerator[tuple[Part, CompletionLogprobs | None], None]:
-        request = self._request
-        n = request.n or 1
-        echoed = [self._echo(index // n) for index in range(len(self._prompts) * n)] if request.echo else []
-        ask = Ask(
+        self._ask = Ask(
             prompts=self._prompts,
-            n=n,
-            max_new_tokens=self._room,
+            n=request.n or 1,
+            max_new_tokens=[room_for(model, prompt, wanted, param="prompt") for prompt in self._prompts],
             temperature=1.0 if request.temperature is None else request.temperature,
             top_p=1.0 if request.top_p is None else request.top_p,
             seed=request.seed,
@@ -79,18 +48,55 @@ class CompletionTask:
             logprobs=request.logprobs,
             score_prompts=bool(request.echo) and request.logprobs is not None,
         )
+        self.tokens = self._ask.tokens
+        self._id = f"cmpl-{secrets.token_hex(12)}"
+        self._created = int(time.time())
+        self.finish_reason = "length"
+
+    async def answer(self) -> Completion:
+        """All choices at once."""
+        texts = [_Text() for _ in range(len(self._prompts) * self._ask.n)]
+        async with aclosing(self._parts()) as steps:
+            async for step in steps:
+                for part, logprobs in step:
+                    text = texts[part.choice]
+                    text.text += part.text
+                    if logprobs is not None:
+                        text.logprobs.append(logprobs)
+                    text.finish_reason = _reason(part)
+        choices = [
+            self._choice(index, text.text, _joined(text.logprobs) if text.logprobs else None, text.finish_reason)
+            for index, text in enumerate(texts)
+        ]
+        return {**self._frame(choices), "usage": self._usage()}
+
+    async def chunks(self) -> AsyncGenerator[list[Completion], None]:
+        """The choices piece by piece, those of one step together."""
+        async with aclosing(self._parts()) as steps:
+            async for step in steps:
+                yield [
+                    self._chunk([self._choice(part.choice, part.text, logprobs, _reason(part))])
+                    for part, logprobs in step
+                ]
+        if self._request.wants_usage_chunk:
+            yield [{**self._frame([]), "usage": self._usage()}]
+
+    async def _parts(self) -> AsyncGenerator[list[_ScoredPart], None]:
+        ask, request = self._ask, self._request
+        choices = range(len(self._prompts) * ask.n)
+        echoed = [self._echo(index // ask.n) for index in choices] if request.echo else []
         if echoed and not ask.score_prompts:
-            for index, text in enumerate(echoed):
-                yield Part(index, text), None
-        async with aclosing(generate(self._model, ask, self._meter)) as parts:
-            async for part in parts:
-                offset = len(echoed[part.choice]) if echoed else 0
-                if part.is_prompt:
-                    yield Part(part.choice, echoed[part.choice]), self._logprobs(self._place(part.tokens), 0)
-                    continue
-                if part.finish_reason is not None:
-                    self.finish_reason = part.finish_reason
-                yield part, None if request.logprobs is None else self._logprobs(part.tokens, offset)
+            yield [(Part(index, text), None) for index, text in enumerate(echoed)]
+        async with aclosing(generate(self._model, ask, self._meter)) as steps:
+            async for step in steps:
+                yield [self._scored(part, echoed[part.choice] if echoed else "") for part in step]
+
+    def _scored(self, part: Part, echoed: str) -> _ScoredPart:
+        if part.is_prompt:
+            return Part(part.choice, echoed), self._logprobs(self._place(part.tokens), 0)
+        if part.finish_reason is not None:
+            self.finish_reason = part.finish_reason
+        return part, None if self._request.logprobs is None else self._logprobs(part.tokens, len(echoed))
 
     def _echo(self, index: int) -> str:
         prompt = self._request.prompts[index]

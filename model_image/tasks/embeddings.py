@@ -1,6 +1,5 @@
 """POST /v1/embeddings."""
 
-import asyncio
 import base64
 
 from model_image.answers import EmbeddingList
@@ -9,14 +8,14 @@ from model_image.metrics import Meter
 from model_image.registry import ServedModel
 from model_image.schemas import EmbeddingRequest
 from model_image.tasks.generation import prompt_ids
-from model_image.tasks.texts import check_length, compute, usage
+from model_image.tasks.texts import check_length, compute, count, tokenise, usage
 
 
 async def embed(model: ServedModel, request: EmbeddingRequest, meter: Meter) -> EmbeddingList:
     """One vector per input. Raises ApiError."""
-    encoded = await asyncio.to_thread(_encode, model, request)
-    meter.read(sum(len(ids) for ids in encoded))
-    vectors = await compute(model.embedding_loop, [EncoderInput(ids) for ids in encoded])
+    inputs = await tokenise(meter, _encode, model, request)
+    count(meter, inputs)
+    vectors = await compute(model.embedding_loop, inputs, meter)
     as_base64 = request.encoding_format == "base64"
     return {
         "object": "list",
@@ -29,11 +28,14 @@ async def embed(model: ServedModel, request: EmbeddingRequest, meter: Meter) -> 
     }
 
 
-def _encode(model: ServedModel, request: EmbeddingRequest) -> list[list[int]]:
-    encoded = [prompt_ids(model, text, param="input") for text in request.inputs]
+def _encode(model: ServedModel, request: EmbeddingRequest) -> list[EncoderInput]:
+    encoded = [
+        model.tokenizer.encode_plain(given).ids if isinstance(given, str) else prompt_ids(model, given, param="input")
+        for given in request.inputs
+    ]
     for index, ids in enumerate(encoded):
         check_length(model, ids, index=index)
-    return encoded
+    return [EncoderInput(ids) for ids in encoded]
 
 
 def _base64(vector: Vector) -> str:

@@ -12,7 +12,7 @@ from model_image.batching.encoder_loop import EncoderInput, Vector
 from model_image.metrics import Meter
 from model_image.registry import ServedModel
 from model_image.schemas import KeywordRequest
-from model_image.tasks.texts import compute, encode_texts, usage
+from model_image.tasks.texts import compute, count, encode_texts, tokenise, usage
 
 WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 _BREAK = re.compile(r"[.,;:!?()\[\]{}\"\n]")
@@ -48,14 +48,19 @@ async def extract(model: ServedModel, request: KeywordRequest, meter: Meter) -> 
     """
     texts = request.texts
     shortest, longest = request.ngram_range
+    documents = [EncoderInput(ids) for ids in await tokenise(meter, encode_texts, model, texts)]
+    count(meter, documents)
+    # After the texts were found to fit the model: a long text has very many phrases.
     found = await asyncio.to_thread(lambda: [candidates(text, shortest, longest) for text in texts])
-    documents = await asyncio.to_thread(encode_texts, model, texts)
-    meter.read(sum(len(ids) for ids in documents))
     data: list[KeywordEntry] = []
     for index, (document, phrases) in enumerate(zip(documents, found, strict=True)):
-        ids = [document, *await asyncio.to_thread(encode_texts, model, [phrase.text for phrase in phrases])]
-        vectors = await compute(model.embedding_loop, [EncoderInput(tokens) for tokens in ids])
-        picked = most_relevant(vectors[0], vectors[1:], top_k=request.top_k, diversity=request.diversity)
+        encoded = await asyncio.to_thread(encode_texts, model, [phrase.text for phrase in phrases])
+        meter.charge(sum(len(ids) for ids in encoded))
+        inputs = [document, *(EncoderInput(ids) for ids in encoded)]
+        vectors = await compute(model.embedding_loop, inputs, meter)
+        picked = await asyncio.to_thread(
+            most_relevant, vectors[0], vectors[1:], top_k=request.top_k, diversity=request.diversity
+        )
         keywords = [_keyword(phrases[place], score) for place, score in picked]
         data.append({"index": index, "keywords": keywords})
     return {"data": data, "model": model.name, "usage": usage(meter)}

@@ -1,20 +1,18 @@
 """POST /v1/sentiment."""
 
-import asyncio
-
 from model_image.answers import SentimentAnswer, SentimentEntry
 from model_image.batching.encoder_loop import EncoderInput
 from model_image.metrics import Meter
 from model_image.registry import ServedModel
 from model_image.schemas import SentimentRequest
-from model_image.tasks.texts import compute, encode_texts, usage
+from model_image.tasks.texts import compute, count, encode_texts, tokenise, usage
 
 
 async def classify(model: ServedModel, request: SentimentRequest, meter: Meter) -> SentimentAnswer:
     """One label per text, with the probability of every label. Raises ApiError."""
-    encoded = await asyncio.to_thread(encode_texts, model, request.texts)
-    meter.read(sum(len(ids) for ids in encoded))
-    results = await compute(model.classification_loop, [EncoderInput(ids) for ids in encoded])
+    inputs = [EncoderInput(ids) for ids in await tokenise(meter, encode_texts, model, request.texts)]
+    count(meter, inputs)
+    results = await compute(model.classification_loop, inputs, meter)
     data = [_entry(index, dict(zip(model.labels, scores, strict=True))) for index, scores in enumerate(results)]
     return {"data": data, "model": model.name, "usage": usage(meter)}
 

@@ -57,6 +57,8 @@ class StopMatcher:
 
     def push(self, text: str) -> str:
         """The text that is certain not to belong to a stop string; none after one was found."""
+        if not self._stops:
+            return text
         if self.stopped:
             return ""
         self._held += text

@@ -1,8 +1,9 @@
 """What the encoder routes share: texts to token ids within the context, and a batch's results awaited."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import TypeVar
+import time
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
 
 from model_image.answers import Usage
 from model_image.api_errors import ApiError
@@ -11,6 +12,7 @@ from model_image.metrics import Meter
 from model_image.registry import ServedModel
 
 Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
 
 
 def check_length(model: ServedModel, ids: Sequence[int], *, index: int) -> None:
@@ -24,16 +26,46 @@ def check_length(model: ServedModel, ids: Sequence[int], *, index: int) -> None:
 
 def encode_texts(model: ServedModel, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each text, all within the context. Raises ApiError."""
-    encoded = [model.tokenizer.encode(text).ids for text in texts]
+    encoded = [model.tokenizer.encode_plain(text).ids for text in texts]
     for index, ids in enumerate(encoded):
         check_length(model, ids, index=index)
     return encoded
 
 
-async def compute(loop: EncoderLoop[Result], inputs: Sequence[EncoderInput]) -> list[Result]:
-    """Results in the order of the inputs; a cancelled request takes out what is still queued. Raises ApiError."""
+async def tokenise(
+    meter: Meter, function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> Result:
+    """Runs a function of the tokenizer on another thread, since a long text takes long, and notes the stage."""
+    began = time.monotonic()
+    result = await asyncio.to_thread(function, *args, **kwargs)
+    meter.stage("tokenise", began, time.monotonic())
+    return result
+
+
+def count(meter: Meter, inputs: Sequence[EncoderInput]) -> None:
+    """Charges and counts the tokens of texts about to be computed. Raises ApiError where there is no room for them."""
+    tokens = sum(len(item.tokens) for item in inputs)
+    meter.charge(tokens)
+    meter.read(tokens)
+
+
+async def compute(
+    loop: EncoderLoop[Result], inputs: Sequence[EncoderInput], meter: Meter | None = None
+) -> list[Result]:
+    """
+    Results in the order of the inputs; a cancelled request takes out what is still queued. Raises ApiError.
+
+    `meter` is that of the request, whose caller decides whose turn it is; None for the server's own.
+    """
+    began = time.monotonic()
     try:
-        return await asyncio.gather(*(asyncio.wrap_future(future) for future in loop.submit(inputs)))
+        if meter is None:
+            return await asyncio.gather(*map(asyncio.wrap_future, loop.submit(inputs)))
+        futures = loop.submit(inputs, caller=meter.caller)
+        with meter.queued(lambda: not any(future.running() or future.done() for future in futures)):
+            results = await asyncio.gather(*map(asyncio.wrap_future, futures))
+        meter.stage("encode", began, time.monotonic())
+        return results
     except BatchFailed:
         raise ApiError("internal_error", "the model failed on this request; send it again") from None
 

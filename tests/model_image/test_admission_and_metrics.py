@@ -1,17 +1,14 @@
-"""Admission's bounds, and what is measured under which name."""
+"""Who is let in as whom, and what is measured under which name."""
 
-import asyncio
 import json
 
+import boto3
 import httpx
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from model_image.admission import Admission
-from model_image.api_errors import ApiError
+from model_image.batching.caller import Caller
 from model_image.cloudwatch import metric_line
-from model_image.scopes import Scopes
+from model_image.metrics import Metrics
+from model_image.scopes import Scopes, caller_of
 from tests.model_image.server_process import metric
 
 NAMES = (
@@ -21,6 +18,7 @@ NAMES = (
     "inter_token_latency_seconds",
     "e2e_request_latency_seconds",
     "request_queue_time_seconds",
+    "request_stage_seconds",
     "prompt_tokens_total",
     "generation_tokens_total",
     "request_success_total",
@@ -33,47 +31,17 @@ NAMES = (
 )
 
 
-@given(st.lists(st.booleans(), max_size=60), st.integers(1, 5))
-def test_never_more_inside_than_the_limit(arrivals: list[bool], limit: int) -> None:
-    async def scenario() -> None:
-        admission = Admission(limit=limit)
-        places = []
-        for arrives in arrivals:
-            if arrives:
-                place = admission.place()
-                if admission.inside == limit:
-                    with pytest.raises(ApiError) as caught:
-                        place.__enter__()
-                    assert caught.value.status == 429
-                    assert caught.value.retry_after is not None
-                    assert 1 <= caught.value.retry_after <= 60
-                else:
-                    place.__enter__()
-                    places.append(place)
-            elif places:
-                places.pop().__exit__(None, None, None)
-            assert admission.inside == len(places) <= limit
-
-    asyncio.run(scenario())
-
-
-def test_draining_waits_for_those_inside_and_refuses_others() -> None:
-    async def scenario() -> None:
-        admission = Admission(limit=2)
-        with admission.place():
-            assert not await admission.drain(seconds=0.01)
-            with pytest.raises(ApiError) as caught, admission.place():
-                pass
-            assert (caught.value.status, caught.value.code) == (503, "draining")
-        assert await admission.drain(seconds=0.01)
-
-    asyncio.run(scenario())
-
-
 def test_scopes_are_names_or_everything() -> None:
     assert Scopes.of({}) == Scopes.of({"x-modelkeep-models": "*", "x-modelkeep-tasks": " * "}) == Scopes(None, None)
     assert Scopes.of({"x-modelkeep-models": "a, b,"}).models == frozenset({"a", "b"})
     assert not Scopes.of({"x-modelkeep-models": ""}).allow_model("a")
+
+
+def test_a_caller_is_who_the_gateway_says() -> None:
+    assert caller_of({}) == Caller("", background=False)
+    assert caller_of({"x-modelkeep-consumer": "acme"}) == Caller("acme", background=False)
+    assert caller_of({"x-modelkeep-consumer": "acme", "x-modelkeep-priority": "Background"}) == Caller("acme", True)
+    assert not caller_of({"x-modelkeep-priority": "urgent"}).background
 
 
 def test_metrics_have_their_names_and_count_what_was_done(client: httpx.Client) -> None:
@@ -106,5 +74,62 @@ def test_cloudwatch_lines_are_in_the_embedded_format() -> None:
     assert line["_aws"]["Timestamp"] == 1_000_500
     assert directive["Namespace"] == "modelkeep"
     assert directive["Dimensions"] == [["Stack", "AutoScalingGroupName"]]
-    assert {metric["Name"]: metric["StorageResolution"] for metric in directive["Metrics"]} == dict.fromkeys(values, 10)
+    assert {metric["Name"]: metric["StorageResolution"] for metric in directive["Metrics"]} == dict.fromkeys(values, 1)
     assert (line["Stack"], line["AutoScalingGroupName"], line["TokensPerSecond"]) == ("prod", "fleet", 12.5)
+    assert {name: line[name] for name in values} == values
+    units = {metric["Name"]: metric["Unit"] for metric in directive["Metrics"]}
+    assert set(units) == set(values)
+    allowed = boto3.client("cloudwatch", region_name="eu-west-1").meta.service_model.shape_for("StandardUnit").enum
+    assert set(units.values()) <= set(allowed)
+
+
+def test_every_stage_is_timed(client: httpx.Client) -> None:
+    url = str(client.base_url)
+    expected = {
+        ("tiny-gpt2", "completions"): ("parse", "tokenise", "queue", "prefill", "decode", "write"),
+        ("tiny-embed", "embeddings"): ("parse", "tokenise", "encode", "write"),
+    }
+
+    def counts() -> list[float]:
+        return [
+            metric(url, "request_stage_seconds_count", model_name=model, task=task, stage=stage)
+            for (model, task), stages in expected.items()
+            for stage in stages
+        ]
+
+    before = counts()
+    body = {"model": "tiny-gpt2", "prompt": "The quick", "max_tokens": 5, "temperature": 0}
+    assert client.post("/v1/completions", json=body).status_code == 200
+    assert client.post("/v1/embeddings", json={"model": "tiny-embed", "input": "The quick"}).status_code == 200
+
+    grown: list[float] = []
+    while 0 in grown or not grown:  # what is counted last is counted just after the answer
+        grown = [after - early for after, early in zip(counts(), before, strict=True)]
+    assert grown == [1] * len(grown)
+
+
+def test_a_step_of_several_choices_is_counted_once_for_each() -> None:
+    metrics = Metrics()
+    meter = metrics.meter(model="m", task="completions")
+
+    meter.made([0, 1])
+    meter.made([1])
+
+    assert meter.generation_tokens == metrics.take_tokens_made() == 3
+    assert metrics.take_tokens_made() == 0
+    text = metrics.render().decode()
+    assert 'modelkeep_generation_tokens_total{model_name="m",task="completions"} 3.0' in text
+    assert 'modelkeep_inter_token_latency_seconds_count{model_name="m",task="completions"} 1.0' in text
+    assert 'modelkeep_time_to_first_token_seconds_count{model_name="m",task="completions"} 1.0' in text
+
+
+def test_requests_wait_for_as_long_as_they_say() -> None:
+    metrics = Metrics()
+    waiting = {"a": True, "b": True}
+
+    with metrics.queued(lambda: waiting["a"]):
+        with metrics.queued(lambda: waiting["b"]):
+            assert metrics.queued_requests == 2
+            waiting["a"] = False
+            assert metrics.queued_requests == 1
+        assert metrics.queued_requests == 0

@@ -1,118 +1,30 @@
-"""The application around a model that never answers, or breaks: limits, deadlines, faults."""
+"""The application around a model that never answers, or breaks: limits, shares, deadlines, faults."""
 
 import asyncio
-import io
 import json
-from collections.abc import Callable, Coroutine
+import queue
+import threading
 from typing import Any
 
 import httpx
 import pytest
 
-from model_image.admission import Admission
-from model_image.app import ModelServer
-from model_image.batching.sequence import Progress, ScoredToken, Sequence
+from model_image.batching.generation_loop import Deliveries, GenerationLoop
+from model_image.batching.scheduler import Limits, Plan, Scheduler
+from model_image.batching.sequence import Progress, ScoredToken
+from model_image.batching.turns import Turns
 from model_image.metrics import Metrics
-from model_image.registry import Registry, ServedModel
-from model_image.request_log import JsonLog
-from model_image.vocabulary import Encoded
+from tests.model_image.in_process import BODY, MARKER, WHOLE, InProcess, run
 
-MARKER = "Zmarkertext"
-BODY = {"model": "m", "prompt": "a", "max_tokens": 5}
-
-
-class Letters:
-    """A vocabulary of ASCII; breaks on the marker, as a fault nobody foresaw would."""
-
-    is_byte_level = True
-    special_tokens: frozenset[int] = frozenset()
-    mask_token = None
-    mask_token_id = None
-    has_chat_template = False
-
-    def encode(self, text: str) -> Encoded:
-        if text == MARKER:
-            raise ArithmeticError(text)
-        return Encoded(list(text.encode()), [])
-
-    def token_bytes(self, token: int) -> bytes:
-        return bytes([token])
-
-
-class Hanging:
-    """A loop that brings one token and then nothing."""
-
-    def __init__(self) -> None:
-        self.submitted: list[Sequence] = []
-        self.cancelled: list[Sequence] = []
-        self.running = self.waiting = 0
-        self.cache_usage = 0.0
-        self._arrived = asyncio.Event()
-
-    def submit(self, sequence: Sequence) -> None:
-        self.submitted.append(sequence)
-        sequence.on_progress(Progress(token=ScoredToken(65)))
-        self._arrived.set()
-
-    async def has_submitted(self, count: int) -> None:
-        while len(self.submitted) < count:
-            await self._arrived.wait()
-            self._arrived.clear()
-
-    def cancel(self, sequence: Sequence) -> None:
-        self.cancelled.append(sequence)
-
-
-class Setting:
-    """A server in this process."""
-
-    def __init__(self, *, limit: int = 4, timeout_seconds: float = 60) -> None:
-        self.output = io.StringIO()
-        self.loop = Hanging()
-        loop: Any = self.loop
-        tokenizer: Any = Letters()
-        self.registry = Registry()
-        self.registry.add(
-            ServedModel(
-                name="m",
-                version="1",
-                tasks=("completions",),
-                created=0,
-                context_length=100,
-                vocabulary=128,
-                tokenizer=tokenizer,
-                stop_tokens=frozenset(),
-                labels=(),
-                generation=loop,
-            )
-        )
-        self.registry.ready = True
-        self.app = ModelServer(
-            registry=self.registry,
-            admission=Admission(limit=limit),
-            metrics=Metrics(),
-            log=JsonLog(self.output),
-            body_limit=10_000,
-            timeout_seconds=timeout_seconds,
-        )
-
-    @property
-    def logged(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.output.getvalue().splitlines()]
-
-
-def run(setting: Setting, talk: Callable[[httpx.AsyncClient], Coroutine[Any, Any, None]]) -> None:
-    async def whole() -> None:
-        transport = httpx.ASGITransport(setting.app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://server", timeout=60) as client:
-            await talk(client)
-
-    asyncio.run(whole())
+SCOPE = {
+    "type": "http", "method": "POST", "path": "/v1/completions", "raw_path": b"/v1/completions",
+    "query_string": b"", "headers": [(b"content-type", b"application/json")], "root_path": "",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_fault_of_the_server_tells_nothing(stream: bool) -> None:
-    setting = Setting()
+    server = InProcess()
 
     async def talk(client: httpx.AsyncClient) -> None:
         response = await client.post("/v1/completions", json=BODY | {"prompt": MARKER, "stream": stream})
@@ -124,18 +36,18 @@ def test_a_fault_of_the_server_tells_nothing(stream: bool) -> None:
             "code": "internal_error",
         }
 
-    run(setting, talk)
-    assert MARKER not in setting.output.getvalue()
-    assert [entry.get("exception") for entry in setting.logged] == ["ArithmeticError", None]
-    assert setting.logged[0]["request_id"] == setting.logged[1]["request_id"]
+    run(server, talk)
+    assert MARKER not in server.output.getvalue()
+    assert [entry.get("exception") for entry in server.logged] == ["ArithmeticError", None]
+    assert server.logged[0]["request_id"] == server.logged[1]["request_id"]
 
 
 def test_over_its_limit_the_server_refuses_with_advice() -> None:
-    setting = Setting(limit=2)
+    server = InProcess(limit=2)
 
     async def talk(client: httpx.AsyncClient) -> None:
         inside = [asyncio.create_task(client.post("/v1/completions", json=BODY)) for _ in range(2)]
-        await setting.loop.has_submitted(2)
+        await server.loop.has_submitted(2)
         refused = await client.post("/v1/completions", json=BODY)
         assert refused.status_code == 429
         assert refused.json()["error"]["code"] == "overloaded"
@@ -144,13 +56,13 @@ def test_over_its_limit_the_server_refuses_with_advice() -> None:
         for task in inside:
             task.cancel()
 
-    run(setting, talk)
-    assert len(setting.loop.submitted) == 2
+    run(server, talk)
+    assert len(server.loop.submitted) == 2
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_that_takes_too_long_ends(stream: bool) -> None:
-    setting = Setting(timeout_seconds=0.05)
+    server = InProcess(timeout_seconds=0.05)
 
     async def talk(client: httpx.AsyncClient) -> None:
         response = await client.post("/v1/completions", json=BODY | {"stream": stream})
@@ -164,14 +76,14 @@ def test_an_answer_that_takes_too_long_ends(stream: bool) -> None:
         assert error["code"] == "timeout"
         assert error["message"] == "the answer took over 0.05 s; ask for fewer tokens"
 
-    run(setting, talk)
-    assert setting.loop.cancelled == setting.loop.submitted
-    assert setting.logged[0]["code"] == "timeout"
+    run(server, talk)
+    assert server.loop.cancelled == server.loop.submitted
+    assert server.logged[0]["code"] == "timeout"
 
 
 def test_before_it_is_ready_it_says_so() -> None:
-    setting = Setting()
-    setting.registry.ready = False
+    server = InProcess()
+    server.registry.ready = False
 
     async def talk(client: httpx.AsyncClient) -> None:
         for response in (await client.post("/v1/completions", json=BODY), await client.get("/v1/models")):
@@ -181,11 +93,11 @@ def test_before_it_is_ready_it_says_so() -> None:
         assert (await client.get("/health")).status_code == 200
         assert (await client.get("/ready")).json() == {"status": "loading"}
 
-    run(setting, talk)
+    run(server, talk)
 
 
 def test_a_client_that_leaves_takes_its_sequences_out_at_once() -> None:
-    setting = Setting()
+    server = InProcess()
     sent: list[dict[str, Any]] = []
     body = json.dumps(BODY | {"n": 3, "stream": True}).encode()
 
@@ -201,19 +113,182 @@ def test_a_client_that_leaves_takes_its_sequences_out_at_once() -> None:
 
         async def send(message: Any) -> None:
             sent.append(message)
-            if len(sent) == 4:
+            if len(sent) == 2:
                 streaming.set()
 
-        scope = {
-            "type": "http", "method": "POST", "path": "/v1/completions", "raw_path": b"/v1/completions",
-            "query_string": b"", "headers": [(b"content-type", b"application/json")], "root_path": "",
-        }  # fmt: skip
-        serving = asyncio.create_task(setting.app(scope, receive, send))
+        serving = asyncio.create_task(server.app(SCOPE, receive, send))
         await streaming.wait()
         left.set()
         await serving
 
     asyncio.run(talk())
-    assert setting.loop.cancelled == setting.loop.submitted
-    assert len(setting.loop.cancelled) == 3
-    assert (setting.logged[-1]["status"], setting.logged[-1]["code"]) == (499, "client_left")
+    assert server.loop.cancelled == server.loop.submitted
+    assert len(server.loop.cancelled) == 3
+    assert (server.logged[-1]["status"], server.logged[-1]["code"]) == (499, "client_left")
+
+
+class GatedEngine:
+    """An engine whose steps end when the test lets them; every step makes one token of each sequence."""
+
+    def __init__(self) -> None:
+        self.begun: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._gate = threading.Semaphore(0)
+
+    def step(self, plan: Plan) -> list[Progress]:
+        self.begun.put(len(plan.chunks))
+        assert self._gate.acquire(timeout=60)
+        return [Progress(token=ScoredToken(65)) for _ in plan.chunks]
+
+    def let(self, steps: int) -> None:
+        self._gate.release(steps)
+
+
+def test_the_slot_of_a_client_that_left_is_free_in_the_next_step() -> None:
+    engine = GatedEngine()
+
+    async def talk() -> None:
+        event_loop = asyncio.get_running_loop()
+
+        def deliver(deliveries: Deliveries) -> None:
+            for sequence, progress in deliveries:
+                event_loop.call_soon_threadsafe(sequence.on_progress, progress)
+
+        loop = GenerationLoop(
+            name="m", engine=engine, turns=Turns(), deliver=deliver, observer=Metrics().observer("m"),
+            scheduler=Scheduler(Limits(running=4, cache_tokens=1024, prefill_tokens=64)),
+            on_failure=lambda _: None, on_crash=lambda _: None,
+        )  # fmt: skip
+        loop.start()
+        server = InProcess(generation=loop)
+        leaver, stayer = Client(server, {"max_tokens": 50}), Client(server, {"max_tokens": 3})
+
+        # Both are within one step when one of them leaves; it is cancelled before that step is over.
+        engine.let(2)
+        while await asyncio.to_thread(engine.begun.get) < 2:
+            pass
+        leaver.left.set()
+        await leaver.served
+        engine.let(50)
+        await stayer.served
+
+        assert (server.logged[0]["code"], server.logged[1]["status"]) == ("client_left", 200)
+        steps = []
+        while not engine.begun.empty():
+            steps.append(engine.begun.get())
+        assert steps
+        assert set(steps) == {1}
+        assert (loop.running, loop.waiting, server.admission.inside, server.admission.tokens) == (0, 0, 0, 0)
+        await asyncio.to_thread(loop.stop)
+
+    asyncio.run(talk())
+
+
+class Client:
+    """A streaming request that lasts until its answer is over or `left` is set."""
+
+    def __init__(self, server: InProcess, body: dict[str, Any]) -> None:
+        self.left = asyncio.Event()
+        self._incoming = [{"type": "http.request", "body": json.dumps(BODY | {"stream": True} | body).encode()}]
+        self.served = asyncio.create_task(server.app(dict(SCOPE), self._receive, self._send))
+
+    async def _receive(self) -> Any:
+        if self._incoming:
+            return self._incoming.pop()
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Any) -> None:
+        pass
+
+
+async def refused(server: InProcess, client: httpx.AsyncClient, *, count: int, **headers: str) -> list[int]:
+    """Asks so many times at once; the statuses of those that were answered and did not come to the model."""
+    names = {f"x-modelkeep-{name}": value for name, value in headers.items()}
+    before = len(server.loop.submitted)
+    asked = [asyncio.create_task(client.post("/v1/completions", json=BODY, headers=names)) for _ in range(count)]
+    while len(server.loop.submitted) - before + sum(task.done() for task in asked) < count:
+        arrival = asyncio.create_task(server.loop.arrival())
+        await asyncio.wait({arrival, *(task for task in asked if not task.done())}, return_when="FIRST_COMPLETED")
+        arrival.cancel()
+    return [task.result().status_code for task in asked if task.done()]
+
+
+def test_a_consumer_that_floods_is_refused_and_a_quiet_one_enters() -> None:
+    server = InProcess(limit=8)
+
+    async def talk(client: httpx.AsyncClient) -> None:
+        assert await refused(server, client, count=12, consumer="flood") == [429] * 4
+        assert await refused(server, client, count=1, consumer="quiet") == []
+        assert await refused(server, client, count=1, consumer="quiet") == [429]
+
+    run(server, talk)
+    assert len(server.loop.submitted) == 9
+
+
+def test_background_requests_leave_half_of_the_places() -> None:
+    server = InProcess(limit=8)
+
+    async def talk(client: httpx.AsyncClient) -> None:
+        assert await refused(server, client, count=6, consumer="batch", priority="background") == [429] * 2
+        assert await refused(server, client, count=6, consumer="chat") == [429] * 2
+
+    run(server, talk)
+    assert len(server.loop.submitted) == 8
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_more_tokens_than_there_is_room_for_are_refused_before_the_answer_begins(stream: bool) -> None:
+    server = InProcess(limit=8, tokens=16)
+
+    async def talk(client: httpx.AsyncClient) -> None:
+        inside = [asyncio.create_task(client.post("/v1/completions", json=BODY)) for _ in range(2)]
+        await server.loop.has_submitted(2)  # 6 tokens each: one in the prompt, five to make
+        refused = await client.post("/v1/completions", json=BODY | {"stream": stream})
+        assert refused.status_code == 429
+        assert refused.json()["error"]["code"] == "overloaded"
+        assert "retry-after" in refused.headers
+        for task in inside:
+            task.cancel()
+
+    run(server, talk)
+    assert len(server.loop.submitted) == 2
+    assert server.admission.tokens == 0
+
+
+def test_requests_are_queued_until_a_sequence_of_theirs_starts() -> None:
+    server = InProcess()
+
+    async def talk(client: httpx.AsyncClient) -> None:
+        asked = asyncio.create_task(client.post("/v1/completions", json=BODY | {"n": 3}))
+        await server.loop.has_submitted(3)
+        assert server.metrics.queued_requests == 1
+        server.loop.submitted[1].started_at = 1.0
+        assert server.metrics.queued_requests == 0
+        asked.cancel()
+
+    run(server, talk)
+    assert server.metrics.queued_requests == 0
+
+
+def test_the_tokens_of_one_step_go_out_in_one_write() -> None:
+    server = InProcess(WHOLE)
+    bodies: list[bytes] = []
+
+    async def talk() -> None:
+        incoming = iter([{"type": "http.request", "body": json.dumps(BODY | {"n": 2, "stream": True}).encode()}])
+
+        async def receive() -> Any:
+            for message in incoming:
+                return message
+            return await asyncio.Event().wait()
+
+        async def send(message: Any) -> None:
+            bodies.append(message.get("body", b""))
+
+        await server.app(SCOPE, receive, send)
+
+    asyncio.run(talk())
+    start, step, done = bodies
+    assert (start, done) == (b"", b"data: [DONE]\n\n")
+    texts = [json.loads(event.removeprefix(b"data: "))["choices"][0] for event in step.split(b"\n\n") if event]
+    assert [(choice["index"], choice["text"]) for choice in texts] == [(0, "A"), (0, "B"), (1, "A"), (1, "B")]

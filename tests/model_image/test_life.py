@@ -4,7 +4,9 @@ import json
 import shutil
 import ssl
 import stat
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import boto3
@@ -15,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from moto.server import ThreadedMotoServer
 
 from model_image.artefacts import publish
-from tests.model_image.server_process import ServerProcess, status_of
+from tests.model_image.server_process import ServerProcess, metric, status_of
+from tests.model_image.test_tracing import collector
 
 SLOW = {"model": "tiny-slow", "prompt": "The", "temperature": 0, "stream": True}
 
@@ -68,26 +71,64 @@ def test_a_port_in_use_is_named(server: ServerProcess, artefacts: dict[str, Path
 
 
 def test_sigterm_finishes_streams_and_refuses_new_requests(artefacts: dict[str, Path], tmp_path: Path) -> None:
-    with ServerProcess([artefacts["slow"]], log=tmp_path / "log") as process:
+    streams = 8
+    with (
+        collector() as (endpoint, spans),
+        ServerProcess([artefacts["slow"]], log=tmp_path / "log", MODELKEEP_OTLP_ENDPOINT=endpoint) as process,
+        httpx.Client(base_url=process.url, timeout=120) as client,
+        ThreadPoolExecutor(streams) as threads,
+    ):
         process.wait_ready()
-        with httpx.stream(
-            "POST", f"{process.url}/v1/completions", json=SLOW | {"max_tokens": 800}, timeout=60
-        ) as first:
-            lines = first.iter_lines()
-            next(lines)
-            process.process.terminate()
-            while status_of(f"{process.url}/ready") == 200:
-                pass  # until the signal has arrived
-            refused = httpx.post(f"{process.url}/v1/completions", json=SLOW | {"max_tokens": 1})
-            rest = [line for line in lines if line]
+        begun = threading.Barrier(streams + 1)
+
+        def read_all() -> list[str]:
+            with client.stream("POST", "/v1/completions", json=SLOW | {"max_tokens": 300}) as answer:
+                lines = answer.iter_lines()
+                first = next(lines)
+                begun.wait(timeout=60)
+                return [first, *filter(None, lines)]
+
+        reading = [threads.submit(read_all) for _ in range(streams)]
+        begun.wait(timeout=60)
+        process.process.terminate()
+        while status_of(f"{process.url}/ready") == 200:
+            pass  # until the signal has arrived
+        refused = httpx.post(f"{process.url}/v1/completions", json=SLOW | {"max_tokens": 1})
+        answers = [future.result() for future in reading]
 
         assert refused.status_code == 503
         assert refused.json()["error"]["code"] == "draining"
         assert refused.headers["retry-after"] == "1"
-        assert rest[-1] == "data: [DONE]"
-        assert json.loads(rest[-2].removeprefix("data: "))["choices"][0]["finish_reason"] == "length"
+        for lines in answers:
+            assert lines[-1] == "data: [DONE]"
+            chunks = [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
+            assert chunks[-1]["choices"][0]["finish_reason"] == "length"
         assert process.process.wait(timeout=60) == 0
     assert process.events()[-1]["event"] == "stopped"
+    finished = [event["completion_tokens"] for event in process.events() if event.get("status") == 200]
+    assert finished == [300] * streams
+    # What was traced until then has reached the collector.
+    assert sum(span.name == "POST /v1/completions" for span in spans) == streams + 1
+
+
+def test_a_client_that_leaves_frees_its_slot(artefacts: dict[str, Path], tmp_path: Path) -> None:
+    with ServerProcess([artefacts["slow"]], log=tmp_path / "log") as process:
+        process.wait_ready()
+        with httpx.stream("POST", f"{process.url}/v1/completions", json=SLOW | {"max_tokens": 8000}) as left:
+            lines = left.iter_lines()  # closes the connection once it is collected
+            next(lines)
+            assert metric(process.url, "num_requests_running", model_name="tiny-slow") == 1
+        event = process.request_event(left.headers["x-request-id"])
+        while metric(process.url, "num_requests_running", model_name="tiny-slow"):
+            pass
+        steps = metric(process.url, "batch_size_count", model_name="tiny-slow")
+        assert (event["status"], event["code"]) == (499, "client_left")
+        assert event["completion_tokens"] <= steps < 8000
+        # Nothing goes on behind its back: a new request's steps are all there are.
+        answer = httpx.post(f"{process.url}/v1/completions", json=SLOW | {"max_tokens": 3, "stream": False}, timeout=60)
+        assert answer.json()["usage"]["completion_tokens"] == 3
+        assert metric(process.url, "batch_size_count", model_name="tiny-slow") == steps + 3
+        assert process.terminate() == 0
 
 
 def test_draining_has_an_end(artefacts: dict[str, Path], tmp_path: Path) -> None:

@@ -69,6 +69,21 @@ WRONG: list[tuple[type[Request], dict[str, Any], str]] = [
         CHAT | {"messages": [{"role": "user", "content": "c", "x": 1}]},
         "unknown field 'x' in 'messages[0]'",
     ),
+    (
+        ChatRequest,
+        CHAT | {"messages": [{"role": "user", "content": 1}]},
+        "field 'messages[0].content' must be a string or a list of text parts",
+    ),
+    (
+        ChatRequest,
+        CHAT | {"messages": [{"role": "user", "content": [{"type": "text", "text": 1}]}]},
+        "field 'messages[0].content[0].text': input should be a valid string",
+    ),
+    (
+        ChatRequest,
+        CHAT | {"messages": [{"role": "user", "content": [{"type": "text", "text": "c", "x": 1}]}]},
+        "unknown field 'x' in 'messages[0].content[0]'; remove it",
+    ),
     (ChatRequest, CHAT | {"tools": [{}]}, "field 'tools' is not supported"),
     (
         ChatRequest,

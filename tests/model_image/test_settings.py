@@ -27,6 +27,7 @@ DEPLOYED = {
     "PATH": "/usr/bin",
 }
 WRONG = [
+    ({"MODELKEEP_OTLP_ENDPOINT": "collector:4318"}, "MODELKEEP_OTLP_ENDPOINT is 'collector:4318'"),
     ({"MODELKEEP_PORTS": "1"}, "MODELKEEP_PORTS is not a setting of the server; remove it"),
     ({"MODELKEEP_PORT": "http"}, "MODELKEEP_PORT is 'http': Input should be a valid integer"),
     ({"MODELKEEP_PORT": "0"}, "MODELKEEP_PORT is '0': Input should be greater than or equal to 1"),

@@ -1,0 +1,59 @@
+"""`python -m model_image bring`: brings the verified models and makes the certificate of another model server."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from model_image.artefacts import fetch_from_s3, verify
+from model_image.errors import Interrupted
+from model_image.places import interruptible
+from model_image.settings import Settings, SettingsError, read_settings
+from model_image.tls import make_certificate
+
+
+def main(argv: list[str], environment: Mapping[str, str]) -> int:
+    """The exit code: 0, 2 for wrong usage or settings; raises ModelImageError where a model is not to be had."""
+    if argv:
+        sys.stderr.write(
+            f"model_image bring takes no options ({argv[0]!r} given); settings are MODELKEEP_* variables\n"
+        )
+        return 2
+    try:
+        settings = read_settings(environment)
+    except SettingsError as error:
+        sys.stderr.write(f"model_image bring: {error}\n")
+        return 2
+    try:
+        with interruptible():
+            bring(settings, client=_s3_client() if settings.models_bucket else None)
+    except Interrupted as stopped:
+        sys.stderr.write(f"model_image bring: {stopped}\n")
+        return stopped.exit_code
+    return 0
+
+
+def bring(settings: Settings, *, client: Any) -> None:
+    """
+    Brings every model of the settings from the bucket to `cache_dir/name/version`; makes a certificate in `tls_dir`.
+
+    Without a bucket, what is in `cache_dir` is verified. Raises ArtefactError for a model that is missing or altered,
+    and SettingsError for one that was not made for its tasks.
+    """
+    for setting in settings.models:
+        if settings.models_bucket:
+            directory = fetch_from_s3(client, settings.models_bucket, setting.name, setting.version, settings.cache_dir)
+        else:
+            directory = settings.cache_dir / setting.name / setting.version
+        setting.check(verify(directory))
+        sys.stdout.write(f"verified {directory}\n")
+    if settings.tls_dir:
+        certificate, _ = make_certificate(Path(settings.tls_dir), host=settings.host)
+        sys.stdout.write(f"made {certificate}\n")
+
+
+def _s3_client() -> Any:
+    import boto3  # noqa: PLC0415  (half a second that a directory without a bucket does not need)
+    from botocore.config import Config  # noqa: PLC0415
+
+    return boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": 5}))
