@@ -12,6 +12,8 @@ from pydantic_core import CoreSchema, core_schema
 from infra import instance_types
 
 Task = Literal["completions", "chat", "embeddings", "sentiment", "keywords", "augmentation", "fill-mask"]
+Weights = Literal["float32", "int8"]
+Variant = Literal["cpu", "cuda"]
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
 RetentionDays = Literal[
     1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653
@@ -51,6 +53,14 @@ def _part_of_the_internet(value: IPv4Network) -> IPv4Network:
     return value
 
 
+def _readable_by_anyone(value: str) -> str:
+    if value.startswith(("AWS_", "MODELKEEP_")):
+        raise ValueError("belongs to this project's own containers; a foreign server has no role and no such setting")
+    if re.search(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)(_|$)", value):
+        raise ValueError("looks like a secret, and who may describe the launch template can read it; leave it out")
+    return value
+
+
 _DOMAIN = r"(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}"
 _IMAGE = r"\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[a-z0-9._/-]+@sha256:[0-9a-f]{64}"
 
@@ -67,6 +77,30 @@ Cron = Annotated[str, _Text(r"\S+( \S+){4}", kind="cron expression of five field
 ImageReference = Annotated[
     str,
     _Text(_IMAGE, kind="image in ECR by digest", example="123456789012.dkr.ecr.eu-west-1.amazonaws.com/x@sha256:..."),
+]
+Port = Annotated[int, Field(strict=True, ge=1024, le=65535)]
+# What a health check of a target group takes, without a query.
+UrlPath = Annotated[str, _Text(r"/[A-Za-z0-9._~/-]{0,255}", kind="path of a URL", example="/health")]
+Argument = Annotated[
+    str,
+    _Text(
+        r"[^\x00-\x1f\x7f]{1,1024}", kind="argument (up to 1,024 characters, no control characters)", example="--port"
+    ),
+]
+VariableName = Annotated[
+    str,
+    _Text(r"[A-Z_][A-Z0-9_]{0,127}", kind="name of a variable", example="VLLM_LOGGING_LEVEL"),
+    AfterValidator(_readable_by_anyone),
+]
+VariableValue = Annotated[
+    str, _Text(r"[^\x00-\x1f\x7f]{0,1024}", kind="value of a variable (no control characters)", example='"INFO"')
+]
+MetricName = Annotated[
+    str, _Text(r"[a-zA-Z_:][a-zA-Z0-9_:]*", kind="name of a Prometheus metric", example="vllm:num_requests_running")
+]
+WheelIndex = Annotated[
+    str,
+    _Text(r"https://[^\s@]{1,512}", kind="https address without a password", example="https://wheels.example.com/cpu"),
 ]
 InstanceType = Annotated[
     str, _Text(instance_types.PATTERN, kind="EC2 instance type", example="g6e.xlarge"), AfterValidator(_x86_type)

@@ -11,7 +11,7 @@ import pulumi
 import pulumi.runtime.config as runtime_config
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from infra import addressing, instance_types
+from infra import addressing, foreign_server, instance_types
 from infra.field_types import (
     AddressBlock,
     Cidr,
@@ -26,9 +26,14 @@ from infra.field_types import (
     RetentionDays,
     Size,
     Task,
+    Variant,
     Version,
+    Weights,
+    WheelIndex,
 )
+from infra.foreign_server import ForeignServerSettings
 from infra.problems import describe
+from infra.user_data import HEALTH_PATH, MODELS_DIRECTORY, PORT
 
 
 class SettingsError(ValueError):
@@ -77,10 +82,34 @@ class FleetSettings(_Section):
     target_inflight: Count = Field(description="Requests in flight per instance that scaling aims at.")
     schedule: tuple[ScheduledSize, ...] = ()
     image: ImageReference | None = Field(default=None, description="A ready image by digest; none is built then.")
+    wheel_index: WheelIndex | None = Field(
+        default=None, description="Where the build of an image without CUDA finds torch: an index of CPU wheels."
+    )
+    server: ForeignServerSettings | None = Field(default=None, description="Another server; without it, our own.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         return _apply(self, min_up_to_max, one_accelerator, unique_schedule_names)
+
+    @property
+    def gpu(self) -> bool:
+        """Whether the instances have GPUs."""
+        return any(instance_types.has_gpu(each) for each in self.instance_types)
+
+    @property
+    def variant(self) -> Variant:
+        """The variant of the image that the instances run."""
+        return "cuda" if self.gpu else "cpu"
+
+    @property
+    def port(self) -> int:
+        """Where the server of an instance listens."""
+        return PORT if self.server is None else self.server.port
+
+    @property
+    def health_path(self) -> str:
+        """What a server answers with 200 once it can serve."""
+        return HEALTH_PATH if self.server is None else self.server.health_path
 
 
 class ModelSettings(_Section):
@@ -89,6 +118,18 @@ class ModelSettings(_Section):
     name: Name
     version: Version
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
+    weights: Weights = Field(
+        default="float32", description="int8 quantises the linear layers when the model is loaded, on CPUs."
+    )
+
+    @property
+    def directory(self) -> str:
+        """Where the model lies on an instance."""
+        return f"{MODELS_DIRECTORY}/{self.name}/{self.version}"
+
+    def as_variable(self) -> dict[str, Any]:
+        """The model as the server's MODELKEEP_MODELS has it: what is left at its default is left out."""
+        return self.model_dump(mode="json", exclude_defaults=True)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -174,7 +215,7 @@ class Settings(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        return _apply(self, unique_model_names)
+        return _apply(self, unique_model_names, int8_on_cpus, foreign_server_fits)
 
 
 # Rules over several fields: each returns the problem in words, with its remedy, or None.
@@ -234,6 +275,30 @@ def burst_covers_rate(plan: PlanSettings) -> str | None:
 def unique_model_names(settings: Settings) -> str | None:
     """A request names a model by its name alone."""
     return _repeated("models", [each.name for each in settings.models])
+
+
+def int8_on_cpus(settings: Settings) -> str | None:
+    """int8 weights are a matter of the CPU's kernels; on a GPU they would only cost quality."""
+    quantised = [each.name for each in settings.models if each.weights == "int8"]
+    if quantised and settings.fleet.gpu:
+        return (
+            f"models {', '.join(quantised)} have weights int8, which CPUs alone compute with, and fleet.instance_types "
+            f"has GPUs ({', '.join(settings.fleet.instance_types)}); remove weights or name types without a GPU"
+        )
+    return None
+
+
+def foreign_server_fits(settings: Settings) -> str | None:
+    """Another server is told of every model, has a route for each of their tasks, and decides their weights itself."""
+    server, models = settings.fleet.server, settings.models
+    if server is None:
+        return None
+    quantised = [each.name for each in models if each.weights != "float32"]
+    if quantised:
+        return f"models {', '.join(quantised)} set weights, which fleet.server decides by itself; remove weights"
+    return foreign_server.serves_the_models(server, [each.directory for each in models]) or (
+        foreign_server.does_the_tasks([task for each in models for task in each.tasks])
+    )
 
 
 def _repeated(key: str, names: Sequence[str]) -> str | None:

@@ -9,11 +9,21 @@ from typing import Any
 import yaml
 
 ENVIRONMENT_FILE = "/etc/modelkeep/server.env"
+# Beside a foreign server: what this project's own image has to know, which brings its models and watches it.
+BRING_ENVIRONMENT_FILE = "/etc/modelkeep/bring.env"
 SERVICE_FILE = "/etc/systemd/system/modelkeep.service"
+WATCH_SERVICE_FILE = "/etc/systemd/system/modelkeep-watch.service"
 DOCKER_DIRECTORY = "/etc/modelkeep/docker"
 STATE_DIRECTORY = "/var/lib/modelkeep"
+MODELS_DIRECTORY = f"{STATE_DIRECTORY}/models"
 RUN_DIRECTORY = "/run/modelkeep"
+TLS_DIRECTORY = f"{RUN_DIRECTORY}/tls"
+TLS_CERTIFICATE = f"{TLS_DIRECTORY}/server.crt"
+TLS_KEY = f"{TLS_DIRECTORY}/server.key"
+# A foreign server's home: in memory, and the one place where what it compiles for itself may be written and run.
+SCRATCH_DIRECTORY = "/var/cache/modelkeep"
 PORT = 8443
+HEALTH_PATH = "/ready"
 DRAIN_SECONDS = 60
 # The user of the image; see model_image/Dockerfile.
 CONTAINER_USER = 10001
@@ -33,16 +43,34 @@ class ServerSettings:
     target_inflight: int
     body_limit_kb: int
     timeout_seconds: int
+    port: int = PORT
+
+
+@dataclass(frozen=True)
+class ForeignServer:
+    """Another OpenAI-compatible server: its image by digest, what follows the image's entry point, its variables.
+
+    `inflight_metrics` are the Prometheus gauges, at its `/metrics`, whose sum is its requests in flight.
+    """
+
+    image: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    inflight_metrics: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Boot:
-    """What an instance runs: the image by digest, with GPUs or without, logging to a group."""
+    """What an instance runs: the image by digest, with GPUs or without, logging to a group; perhaps another's server.
+
+    Beside a foreign server, `image` brings the verified models before it starts, and reports its requests in flight.
+    """
 
     image: str
     gpu: bool
     log_group: str
     server: ServerSettings
+    foreign: ForeignServer | None = None
 
 
 def server_environment(server: ServerSettings) -> dict[str, str]:
@@ -51,10 +79,10 @@ def server_environment(server: ServerSettings) -> dict[str, str]:
         "MODELKEEP_STACK": server.stack,
         "MODELKEEP_MODELS_BUCKET": server.models_bucket,
         "MODELKEEP_MODELS": json.dumps(list(server.models), separators=(",", ":")),
-        "MODELKEEP_CACHE_DIR": f"{STATE_DIRECTORY}/models",
+        "MODELKEEP_CACHE_DIR": MODELS_DIRECTORY,
         "MODELKEEP_HOST": "0.0.0.0",  # noqa: S104 - the instance's security group admits the balancer alone
-        "MODELKEEP_PORT": str(PORT),
-        "MODELKEEP_TLS_DIR": f"{RUN_DIRECTORY}/tls",
+        "MODELKEEP_PORT": str(server.port),
+        "MODELKEEP_TLS_DIR": TLS_DIRECTORY,
         "MODELKEEP_AUTOSCALING_GROUP": server.autoscaling_group,
         "MODELKEEP_DRAIN_SECONDS": str(DRAIN_SECONDS),
         "MODELKEEP_TARGET_INFLIGHT": str(server.target_inflight),
@@ -72,67 +100,182 @@ def environment_file(variables: Mapping[str, str]) -> str:
     return "".join(f"{name}={value}\n" for name, value in variables.items())
 
 
+def foreign_environment(foreign: ForeignServer) -> dict[str, str]:
+    """A foreign server's environment variables: its own, and where it may write on its read-only file system."""
+    return {
+        "HOME": SCRATCH_DIRECTORY,
+        "TMPDIR": SCRATCH_DIRECTORY,
+        "USER": "modelkeep",  # the container's user has no entry in the image's list of users
+        "HF_HUB_OFFLINE": "1",
+        **foreign.environment,
+    }
+
+
 def docker_command(boot: Boot) -> list[str]:
     """The server's container: no privileges, a read-only file system, the host's network.
 
     The network is the host's since the container needs the role's credentials, and their service answers one hop only.
     """
-    owner = f"uid={CONTAINER_USER},gid={CONTAINER_USER}"
     return [
-        "/usr/bin/docker run --rm --name modelkeep",
-        "--network host --read-only --cap-drop ALL --security-opt no-new-privileges",
-        f"--user {CONTAINER_USER}:{CONTAINER_USER} --pids-limit 4096 --shm-size 1g",
-        "--tmpfs /tmp:rw,noexec,nosuid,nodev,size=1g",
-        f"--tmpfs {RUN_DIRECTORY}:rw,noexec,nosuid,nodev,size=16m,mode=0700,{owner}",
+        *_own_container(boot, name="modelkeep"),
+        f"--tmpfs {RUN_DIRECTORY}:rw,noexec,nosuid,nodev,size=16m,mode=0700,{_OWNER}",
         f"--volume {STATE_DIRECTORY}:{STATE_DIRECTORY}",
         f"--env-file {ENVIRONMENT_FILE}",
         *(["--gpus all"] if boot.gpu else []),
-        f"--log-driver awslogs --log-opt awslogs-region={boot.server.region} --log-opt awslogs-group={boot.log_group}",
-        "--log-opt mode=non-blocking --log-opt max-buffer-size=4m",
         f"{boot.image} serve",
     ]
 
 
+def foreign_docker_command(boot: Boot, foreign: ForeignServer) -> list[str]:
+    """A foreign server's container: no privileges, a read-only file system, models and certificate to read only.
+
+    Its network is Docker's own, one hop further from the credentials' service than that answers: it has no role.
+    """
+    return [
+        *_container(name="modelkeep"),
+        f"--publish {boot.server.port}:{boot.server.port}",
+        f"--tmpfs {SCRATCH_DIRECTORY}:rw,exec,nosuid,nodev,size=4g,mode=0700,{_OWNER}",
+        f"--volume {MODELS_DIRECTORY}:{MODELS_DIRECTORY}:ro",
+        f"--volume {TLS_DIRECTORY}:{TLS_DIRECTORY}:ro",
+        f"--env-file {ENVIRONMENT_FILE}",
+        *(["--gpus all"] if boot.gpu else []),
+        *_log_options(boot),
+        " ".join([foreign.image, *map(systemd_quoted, foreign.command)]),
+    ]
+
+
+def bring_command(boot: Boot) -> list[str]:
+    """The container that brings and verifies a foreign server's models and makes its certificate, and ends."""
+    return [
+        *_own_container(boot, name="modelkeep-bring"),
+        f"--volume {STATE_DIRECTORY}:{STATE_DIRECTORY}",
+        f"--volume {TLS_DIRECTORY}:{TLS_DIRECTORY}",
+        f"--env-file {BRING_ENVIRONMENT_FILE}",
+        f"{boot.image} bring",
+    ]
+
+
+def watch_command(boot: Boot, foreign: ForeignServer) -> list[str]:
+    """The container that reports a foreign server's requests in flight, which the fleet's size follows."""
+    return [
+        *_own_container(boot, name="modelkeep-watch"),
+        f"--volume {TLS_DIRECTORY}:{TLS_DIRECTORY}:ro",
+        f"--env-file {BRING_ENVIRONMENT_FILE}",
+        " ".join([boot.image, "watch", *map(systemd_quoted, foreign.inflight_metrics)]),
+    ]
+
+
+_OWNER = f"uid={CONTAINER_USER},gid={CONTAINER_USER}"
+
+
+def _container(*, name: str) -> list[str]:
+    return [
+        f"/usr/bin/docker run --rm --name {name}",
+        "--read-only --cap-drop ALL --security-opt no-new-privileges",
+        f"--user {CONTAINER_USER}:{CONTAINER_USER} --pids-limit 4096 --shm-size 1g",
+        "--tmpfs /tmp:rw,noexec,nosuid,nodev,size=1g",
+    ]
+
+
+def _own_container(boot: Boot, *, name: str) -> list[str]:
+    return [*_container(name=name), "--network host", *_log_options(boot)]
+
+
+def _log_options(boot: Boot) -> list[str]:
+    return [
+        f"--log-driver awslogs --log-opt awslogs-region={boot.server.region} --log-opt awslogs-group={boot.log_group}",
+        "--log-opt mode=non-blocking --log-opt max-buffer-size=4m",
+    ]
+
+
+def systemd_quoted(argument: str) -> str:
+    """One argument of a unit's command line, whatever is in it but control characters.
+
+    Source: systemd.service(5), "Command lines", and systemd.unit(5), "Specifiers".
+    """
+    escaped = argument.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'"{escaped}"'
+
+
 def service_unit(boot: Boot) -> str:
     """The systemd unit that pulls and runs the container, restarts it, and lets it drain when the instance goes."""
-    command = " \\\n  ".join(docker_command(boot))
+    if boot.foreign is None:
+        before, command = [f"/usr/bin/docker pull --quiet {boot.image}"], docker_command(boot)
+    else:
+        before = [
+            f"/usr/bin/docker pull --quiet {boot.image}",
+            f"/usr/bin/install -d -o {CONTAINER_USER} -g {CONTAINER_USER} -m 0700 {TLS_DIRECTORY}",
+            _wrapped(bring_command(boot)),
+            f"/usr/bin/docker pull --quiet {boot.foreign.image}",
+        ]
+        command = foreign_docker_command(boot, boot.foreign)
+    return _unit(
+        description="modelkeep model server",
+        before=before,
+        command=command,
+        stop=f"/usr/bin/docker stop --time {DRAIN_SECONDS + 10} modelkeep",
+        stop_seconds=DRAIN_SECONDS + 30,
+    )
+
+
+def watch_unit(boot: Boot, foreign: ForeignServer) -> str:
+    """The systemd unit of the container that watches a foreign server."""
+    return _unit(
+        description="modelkeep watch over the model server",
+        before=[f"/usr/bin/docker pull --quiet {boot.image}"],
+        command=watch_command(boot, foreign),
+        stop="/usr/bin/docker stop --time 5 modelkeep-watch",
+        stop_seconds=30,
+        after=" modelkeep.service",
+    )
+
+
+def _unit(
+    *, description: str, before: Sequence[str], command: Sequence[str], stop: str, stop_seconds: int, after: str = ""
+) -> str:
+    first = "\n".join(f"ExecStartPre={each}" for each in before)
     return f"""[Unit]
-Description=modelkeep model server
+Description={description}
 Requires=docker.service
-After=docker.service network-online.target
+After=docker.service network-online.target{after}
 
 [Service]
 Environment=DOCKER_CONFIG={DOCKER_DIRECTORY} AWS_ECR_DISABLE_CACHE=true
-ExecStartPre=/usr/bin/docker pull --quiet {boot.image}
-ExecStart={command}
-ExecStop=/usr/bin/docker stop --time {DRAIN_SECONDS + 10} modelkeep
+{first}
+ExecStart={_wrapped(command)}
+ExecStop={stop}
 Restart=always
 RestartSec=5
 TimeoutStartSec=infinity
-TimeoutStopSec={DRAIN_SECONDS + 30}
+TimeoutStopSec={stop_seconds}
 
 [Install]
 WantedBy=multi-user.target
 """
 
 
+def _wrapped(command: Sequence[str]) -> str:
+    return " \\\n  ".join(command)
+
+
 def render(boot: Boot) -> str:
     """The instance's user data; raises ValueError where it is larger than EC2 takes (16 KB)."""
-    registry = boot.image.partition("/")[0]
+    images = [boot.image] if boot.foreign is None else [boot.image, boot.foreign.image]
+    helpers = {image.partition("/")[0]: "ecr-login" for image in images}
     config = {
         # The machine image is ECS's, and its agent has no cluster to join here.
         "bootcmd": [["systemctl", "mask", "--now", "ecs.service"]],
         # From Amazon Linux's own repository, which the S3 endpoint admits; it logs in to ECR by the instance's role.
         "packages": ["amazon-ecr-credential-helper"],
         "write_files": [
-            _file(ENVIRONMENT_FILE, environment_file(server_environment(boot.server))),
-            _file(f"{DOCKER_DIRECTORY}/config.json", json.dumps({"credHelpers": {registry: "ecr-login"}})),
-            _file(SERVICE_FILE, service_unit(boot)),
+            *_files(boot),
+            _file(f"{DOCKER_DIRECTORY}/config.json", json.dumps({"credHelpers": helpers})),
         ],
         "runcmd": [
             ["install", "-d", "-o", str(CONTAINER_USER), "-g", str(CONTAINER_USER), "-m", "0700", STATE_DIRECTORY],
             ["systemctl", "daemon-reload"],
             ["systemctl", "enable", "--now", "modelkeep.service"],
+            *([["systemctl", "enable", "--now", "modelkeep-watch.service"]] if boot.foreign else []),
         ],
     }
     text = "#cloud-config\n" + yaml.safe_dump(config, sort_keys=False, width=10_000)
@@ -141,6 +284,18 @@ def render(boot: Boot) -> str:
             f"the user data has {len(text.encode())} bytes, EC2 takes {LARGEST_USER_DATA}; name fewer models"
         )
     return text
+
+
+def _files(boot: Boot) -> list[dict[str, str]]:
+    ours = environment_file(server_environment(boot.server))
+    if boot.foreign is None:
+        return [_file(ENVIRONMENT_FILE, ours), _file(SERVICE_FILE, service_unit(boot))]
+    return [
+        _file(ENVIRONMENT_FILE, environment_file(foreign_environment(boot.foreign))),
+        _file(BRING_ENVIRONMENT_FILE, ours),
+        _file(SERVICE_FILE, service_unit(boot)),
+        _file(WATCH_SERVICE_FILE, watch_unit(boot, boot.foreign)),
+    ]
 
 
 def encode(text: str) -> str:

@@ -6,10 +6,10 @@ import pulumi
 import pulumi_aws as aws
 from pulumi import ResourceOptions
 
-from infra import user_data
 from infra.components.certificate import Certificate
 from infra.components.network import Network
 from infra.components.storage import PrivateBucket
+from infra.settings import Settings
 
 HTTPS = 443
 LOG_PREFIX = "balancer"
@@ -19,12 +19,12 @@ TLS_POLICY = "ELBSecurityPolicy-TLS13-1-2-2021-06"
 
 @dataclass(frozen=True)
 class BalancerArgs:
-    """Where it stands, what it proves itself with, where it logs, and how long an answer may take."""
+    """Where it stands, what it proves itself with, where it logs; how long an answer may take, and what it calls."""
 
     network: Network
     certificate: Certificate
     log_bucket: PrivateBucket
-    timeout_seconds: int
+    settings: Settings
 
 
 class Balancer(pulumi.ComponentResource):
@@ -50,7 +50,7 @@ class Balancer(pulumi.ComponentResource):
             security_groups=[self.security_group_id],
             drop_invalid_header_fields=True,
             # An answer may be silent for as long as the whole request may take.
-            idle_timeout=args.timeout_seconds + 5,
+            idle_timeout=args.settings.api.timeout_seconds + 5,
             access_logs={"bucket": args.log_bucket.id, "prefix": LOG_PREFIX, "enabled": True},
             # The bucket's policy has to be there when the balancer tries to write.
             opts=ResourceOptions(parent=self, depends_on=[args.log_bucket]),
@@ -124,14 +124,14 @@ class Balancer(pulumi.ComponentResource):
             vpc_id=self._args.network.vpc_id,
             target_type="instance",
             protocol="HTTPS",
-            port=user_data.PORT,
+            port=self._args.settings.fleet.port,
             # Answers differ in length by orders of magnitude, so turns would be unfair.
             load_balancing_algorithm_type="least_outstanding_requests",
             # What is under way on an instance that leaves may end.
-            deregistration_delay=self._args.timeout_seconds,
+            deregistration_delay=self._args.settings.api.timeout_seconds,
             health_check={
                 "protocol": "HTTPS",
-                "path": "/ready",
+                "path": self._args.settings.fleet.health_path,
                 "matcher": "200",
                 "interval": 10,
                 "timeout": 5,

@@ -1,7 +1,8 @@
 """The container image: its registry, and the build of this project's own source."""
 
 import hashlib
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from os.path import relpath
 from pathlib import Path
@@ -12,12 +13,14 @@ import pulumi_docker_build as docker_build
 from pulumi import InvokeOptions, ResourceOptions
 
 from infra.components.keys import EncryptionKey, EncryptionKeyArgs, delegated_to_iam
+from infra.field_types import Variant
 from infra.iam import Statement
+from infra.settings import FleetSettings
 from infra.site import Site
 
 KEEP_IMAGES = 20
 # What the Dockerfile copies; .dockerignore lets nothing else into the build.
-_SOURCES = ("pyproject.toml", "README.md", "LICENSE", "model_image")
+_SOURCES = ("pyproject.toml", "LICENSE", "model_image")
 
 
 def source_digest(root: Path) -> str:
@@ -36,6 +39,17 @@ def _source_files(root: Path) -> Iterable[Path]:
         yield from (path for path in files if "__pycache__" not in path.parts)
 
 
+def build_arguments(*, variant: Variant, wheel_index: str | None) -> dict[str, str]:
+    """The Dockerfile's arguments; those that are not here keep their defaults, which the sources' digest covers."""
+    return {"VARIANT": variant, **({"WHEEL_INDEX": wheel_index} if wheel_index else {})}
+
+
+def image_tag(root: Path, arguments: Mapping[str, str]) -> str:
+    """A tag that says what an image holds, since it never moves: the same for the same sources and arguments alone."""
+    content = json.dumps([source_digest(root), dict(sorted(arguments.items()))])
+    return f"{arguments['VARIANT']}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+
 def repository_arn(site: Site, reference: str) -> str:
     """The ARN of the ECR repository that an image reference names, be it in this account or another."""
     registry, _, path = reference.partition("/")
@@ -45,10 +59,10 @@ def repository_arn(site: Site, reference: str) -> str:
 
 @dataclass(frozen=True)
 class ImageArgs:
-    """A ready image by digest, or None for one built from the project's sources."""
+    """The fleet that runs the image: a ready one by digest, or one built in the variant that its instances need."""
 
     site: Site
-    ready: str | None
+    fleet: FleetSettings
 
 
 class Image(pulumi.ComponentResource):
@@ -59,7 +73,7 @@ class Image(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ImageArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("modelkeep:index:Image", name, None, opts)
-        self._name, self._args = name, args
+        self._name, self._args, ready = name, args, args.fleet.image
         key = EncryptionKey(
             f"{name}-key",
             EncryptionKeyArgs(site=args.site, purpose="container images", policy=[delegated_to_iam(args.site)]),
@@ -80,10 +94,8 @@ class Image(pulumi.ComponentResource):
             opts=ResourceOptions(parent=self),
         )
         self.repository_url = repository.repository_url
-        self._repository_arn: pulumi.Input[str] = (
-            repository.arn if args.ready is None else repository_arn(args.site, args.ready)
-        )
-        self.reference = self._build(repository) if args.ready is None else pulumi.Output.from_input(args.ready)
+        self._repository_arn: pulumi.Input[str] = repository.arn if ready is None else repository_arn(args.site, ready)
+        self.reference = self._build(repository) if ready is None else pulumi.Output.from_input(ready)
         self.register_outputs({"repository_url": self.repository_url, "reference": self.reference})
 
     def pull_statements(self) -> list[Statement]:
@@ -94,15 +106,13 @@ class Image(pulumi.ComponentResource):
                 actions=["ecr:GetAuthorizationToken"],
                 resources=["*"],  # the login is to the registry as a whole, the API knows no narrower resource
             ),
-            Statement(
-                sid="PullImage",
-                actions=["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
-                resources=[self._repository_arn],
-            ),
+            pull_statement("PullImage", self._repository_arn),
         ]
 
     def _build(self, repository: aws.ecr.Repository) -> pulumi.Output[str]:
-        root = relpath(self._args.site.root)  # relative, so that every machine has the same inputs
+        args = self._args
+        root = relpath(args.site.root)  # relative, so that every machine has the same inputs
+        arguments = build_arguments(variant=args.fleet.variant, wheel_index=args.fleet.wheel_index)
         login = aws.ecr.get_authorization_token_output(
             registry_id=repository.registry_id, opts=InvokeOptions(parent=self)
         )
@@ -111,8 +121,8 @@ class Image(pulumi.ComponentResource):
             context={"location": root},
             dockerfile={"location": f"{root}/model_image/Dockerfile"},
             platforms=[docker_build.Platform.LINUX_AMD64],
-            # A tag never moves, so its name says what it holds.
-            tags=[pulumi.Output.concat(repository.repository_url, ":", source_digest(self._args.site.root)[:16])],
+            build_args=arguments,
+            tags=[pulumi.Output.concat(repository.repository_url, ":", image_tag(args.site.root, arguments))],
             push=True,
             build_on_preview=False,
             registries=[
@@ -125,6 +135,15 @@ class Image(pulumi.ComponentResource):
             opts=ResourceOptions(parent=self),
         )
         return image.ref
+
+
+def pull_statement(sid: str, repository_arn: pulumi.Input[str]) -> Statement:
+    """A grant to pull from one repository."""
+    return Statement(
+        sid=sid,
+        actions=["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
+        resources=[repository_arn],
+    )
 
 
 def lifecycle_policy() -> dict[str, object]:

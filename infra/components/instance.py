@@ -9,14 +9,14 @@ from pulumi import InvokeOptions, ResourceOptions
 
 from infra import user_data
 from infra.components.balancer import Balancer
-from infra.components.image import Image
+from infra.components.image import Image, pull_statement, repository_arn
 from infra.components.keys import EncryptionKey, EncryptionKeyArgs, delegated_to_iam, used_for_volumes
 from infra.components.logs import Logs, write_statement
 from infra.components.network import Network
 from infra.components.storage import PrivateBucket
 from infra.iam import Statement, assume_role, document
-from infra.instance_types import ami_parameter, has_gpu
-from infra.settings import Settings
+from infra.instance_types import ami_parameter
+from infra.settings import FleetSettings, Settings
 from infra.site import Site
 
 HTTPS = 443
@@ -45,7 +45,10 @@ class Instance(pulumi.ComponentResource):
     template_version: pulumi.Output[str]
 
     def __init__(self, name: str, args: InstanceArgs, opts: ResourceOptions | None = None) -> None:
-        super().__init__("modelkeep:index:Instance", name, None, opts)
+        # A preview shows what another server is told; the user data holds it too, which a preview does not know yet.
+        server = args.settings.fleet.server
+        shown = None if server is None else {"foreignServer": server.model_dump(mode="json")}
+        super().__init__("modelkeep:index:Instance", name, shown, opts)
         self._name, self._args = name, args
         log_group = args.logs.group(f"{name}-logs", parent=self)
         template = self._template(
@@ -79,6 +82,7 @@ class Instance(pulumi.ComponentResource):
                 [
                     *args.models.read_statements(),
                     *args.image.pull_statements(),
+                    *self._foreign_pull_statements(),
                     write_statement(log_group),
                     _measure_statement(namespace=args.site.project),
                 ]
@@ -89,6 +93,12 @@ class Instance(pulumi.ComponentResource):
             f"{name}-profile", role=role.name, opts=ResourceOptions(parent=self, depends_on=[policy])
         )
 
+    def _foreign_pull_statements(self) -> list[Statement]:
+        server = self._args.settings.fleet.server
+        if server is None:
+            return []
+        return [pull_statement("PullForeignServer", repository_arn(self._args.site, server.image))]
+
     def _security_group(self) -> pulumi.Output[str]:
         """The instances' group: in from the balancer; out to AWS's endpoints and to S3, and nowhere else."""
         name, network, balancer = self._name, self._args.network, self._args.balancer
@@ -96,7 +106,7 @@ class Instance(pulumi.ComponentResource):
             f"{name}-group", vpc_id=network.vpc_id, description="Model servers", opts=ResourceOptions(parent=self)
         )
         for rule, source, target, port in (
-            ("balancer", balancer.security_group_id, group.id, user_data.PORT),
+            ("balancer", balancer.security_group_id, group.id, self._args.settings.fleet.port),
             ("endpoints", group.id, network.endpoint_security_group_id, HTTPS),
         ):
             aws.vpc.SecurityGroupEgressRule(
@@ -178,19 +188,22 @@ class Instance(pulumi.ComponentResource):
 
     def _user_data(self, log_group: pulumi.Output[str]) -> pulumi.Output[str]:
         args = self._args
+        fleet = args.settings.fleet
 
         def render(values: dict[str, Any]) -> str:
             boot = user_data.Boot(
                 image=values["image"],
-                gpu=any(has_gpu(each) for each in args.settings.fleet.instance_types),
+                gpu=fleet.gpu,
                 log_group=values["log_group"],
+                foreign=foreign_server(fleet),
                 server=user_data.ServerSettings(
                     stack=args.site.stack,
                     region=args.site.region,
                     models_bucket=values["bucket"],
-                    models=[each.model_dump(mode="json") for each in args.settings.models],
+                    models=[each.as_variable() for each in args.settings.models],
                     autoscaling_group=args.group_name,
-                    target_inflight=args.settings.fleet.target_inflight,
+                    target_inflight=fleet.target_inflight,
+                    port=fleet.port,
                     body_limit_kb=args.settings.firewall.body_limit_kb,
                     timeout_seconds=args.settings.api.timeout_seconds,
                 ),
@@ -199,6 +212,18 @@ class Instance(pulumi.ComponentResource):
 
         deployed = pulumi.Output.all(image=args.image.reference, log_group=log_group, bucket=args.models.id)
         return deployed.apply(render)
+
+
+def foreign_server(fleet: FleetSettings) -> user_data.ForeignServer | None:
+    """What an instance has to know of a server that is not this project's own; None for this project's own."""
+    if fleet.server is None:
+        return None
+    return user_data.ForeignServer(
+        image=fleet.server.image,
+        command=fleet.server.command,
+        environment=fleet.server.environment,
+        inflight_metrics=fleet.server.inflight_metrics,
+    )
 
 
 def _measure_statement(*, namespace: str) -> Statement:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from infra.user_data import ENVIRONMENT_FILE
+from infra.user_data import BRING_ENVIRONMENT_FILE, ENVIRONMENT_FILE
 from local.errors import LocalError
 
 Client = Callable[[str], Any]
@@ -150,12 +150,14 @@ def environment_file(user_data: str, *, label: str) -> dict[str, str]:
         raise LocalError(f"user data of {label} is not a base64 YAML text; deploy the stack again") from error
     if not text.startswith("#cloud-config") or not isinstance(document, dict):
         raise LocalError(f"user data of {label} is not a #cloud-config; deploy the stack again")
-    files = document.get("write_files")
-    contents = [
-        item.get("content")
-        for item in (files if isinstance(files, list) else [])
-        if isinstance(item, dict) and item.get("path") == ENVIRONMENT_FILE
-    ]
+    listed = document.get("write_files")
+    files = [item for item in (listed if isinstance(listed, list) else []) if isinstance(item, dict)]
+    if any(item.get("path") == BRING_ENVIRONMENT_FILE for item in files):
+        raise LocalError(
+            f"{label} runs the image of fleet.server, and there is no container engine here; "
+            "remove fleet.server from this stack's settings to run this project's own server"
+        )
+    contents = [item.get("content") for item in files if item.get("path") == ENVIRONMENT_FILE]
     if len(contents) != 1 or not isinstance(contents[0], str):
         raise LocalError(f"user data of {label} writes no {ENVIRONMENT_FILE}; deploy the stack again")
     return _variables(contents[0], label=label)

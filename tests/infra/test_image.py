@@ -2,7 +2,7 @@ import re
 import shutil
 from pathlib import Path
 
-from infra.components.image import repository_arn, source_digest
+from infra.components.image import build_arguments, image_tag, repository_arn, source_digest
 from infra.instance_types import ami_parameter, has_gpu, is_arm
 from infra.site import Site
 from infra.user_data import CONTAINER_USER, PORT
@@ -54,6 +54,21 @@ def test_the_digest_follows_names_and_contents_of_sources_only(tmp_path: Path) -
     changed = source_digest(tmp_path)
     (tmp_path / "model_image" / "a.py").rename(tmp_path / "model_image" / "b.py")
     assert len({first, changed, source_digest(tmp_path)}) == 3
+
+
+def test_a_tag_says_which_sources_and_arguments_it_was_built_from(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("a")
+    arguments = [
+        build_arguments(variant="cuda", wheel_index=None),
+        build_arguments(variant="cpu", wheel_index=None),
+        build_arguments(variant="cpu", wheel_index="https://wheels.example.com/cpu"),
+    ]
+    tags = [image_tag(tmp_path, each) for each in arguments]
+    assert len({*tags}) == 3
+    assert all(re.fullmatch(r"(cpu|cuda)-[0-9a-f]{16}", tag) for tag in tags)
+    assert image_tag(tmp_path, dict(reversed(arguments[2].items()))) == tags[2]
+    (tmp_path / "pyproject.toml").write_text("b")
+    assert image_tag(tmp_path, arguments[0]) != tags[0]
 
 
 def test_a_ready_image_is_pulled_from_the_repository_it_names(site: Site) -> None:

@@ -50,6 +50,11 @@ def set_in(values: Values, path: str, value: Any) -> None:
             "repo/image:latest",
             "modelkeep:fleet.image: 'repo/image:latest' is no image in ECR by digest; write one such as 12345678",
         ),
+        (
+            "fleet.wheel_index",
+            "http://wheels.example.com/cpu",
+            "modelkeep:fleet.wheel_index: 'http://wheels.example.com/cpu' is no https address without a password",
+        ),
         ("network.cidr", "8.8.0.0/16", "modelkeep:network: cidr 8.8.0.0/16 is not private; take a block of 10.0.0.0/8"),
         ("network.cidr", "10.0.0.0/8", "cidr 10.0.0.0/8 is larger than a VPC may be; take a /16 or smaller"),
         ("network.cidr", "10.0.0.0/26", "leaves each of 2 zones a /27; take a larger block or fewer zones"),
@@ -102,6 +107,32 @@ def test_a_model_is_named_once_and_has_known_tasks(values: Values) -> None:
     values["models"] = [{"name": "a", "version": 1, "tasks": ["chat"]}]
     with pytest.raises(SettingsError, match=r"modelkeep:models\[0\]\.version: 1 should be a valid string"):
         parse_settings(values)
+
+
+def test_int8_weights_are_for_cpus(values: Values) -> None:
+    values["models"][0]["weights"] = "int8"
+    first, second = parse_settings(values).models[:2]
+    assert (first.weights, second.weights) == ("int8", "float32")
+    assert first.as_variable()["weights"] == "int8"
+    assert set(second.as_variable()) == {"name", "version", "tasks"}
+    values["models"][1]["weights"] = "int4"
+    with pytest.raises(SettingsError, match=r"modelkeep:models\[1\]\.weights: 'int4' should be 'float32' or 'int8'"):
+        parse_settings(values)
+    values["models"][1]["weights"] = "float32"
+    values["fleet"]["instance_types"] = ["g6.xlarge", "g5.xlarge"]
+    expected = (
+        r"weights int8, which CPUs alone compute with, and fleet\.instance_types has GPUs \(g6\.xlarge, g5\.xlarge\)"
+    )
+    with pytest.raises(SettingsError, match=expected):
+        parse_settings(values)
+
+
+@pytest.mark.parametrize(
+    ("instance_types", "variant"), [(["m7i.large", "c7i.xlarge"], "cpu"), (["g6.xlarge", "p5.48xlarge"], "cuda")]
+)
+def test_the_images_variant_follows_the_instance_types(values: Values, instance_types: list[str], variant: str) -> None:
+    values["fleet"]["instance_types"] = instance_types
+    assert parse_settings(values).fleet.variant == variant
 
 
 @pytest.mark.parametrize(

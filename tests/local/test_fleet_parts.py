@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.user_data import Boot, ServerSettings, encode, render, server_environment
+from infra.user_data import Boot, ForeignServer, ServerSettings, encode, render, server_environment
 from local.balancer import Target
 from local.errors import LocalError
 from local.fleet.addresses import PORTS_TRIED, Addresses
@@ -167,6 +167,20 @@ def test_what_the_program_renders_is_what_a_server_gets() -> None:
         image="123456789012.dkr.ecr.eu-west-1.amazonaws.com/m@sha256:0", gpu=False, log_group="g", server=server
     )
     assert environment_file(encode(render(boot)), label="template") == server_environment(server)
+
+
+def test_another_servers_image_cannot_run_here_and_that_is_said() -> None:
+    server = ServerSettings(
+        stack="local", region="eu-west-1", models_bucket="models-1", autoscaling_group="fleet-1",
+        models=[{"name": "gpt2", "version": "1", "tasks": ["completions"]}],
+        target_inflight=8, body_limit_kb=64, timeout_seconds=60, port=8000,
+    )  # fmt: skip
+    image = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/vllm@sha256:0"
+    foreign = ForeignServer(image=image, command=["--port", "8000"], environment={}, inflight_metrics=["running"])
+    boot = Boot(image=image, gpu=False, log_group="g", server=server, foreign=foreign)
+    with pytest.raises(LocalError, match=r"template runs the image of fleet\.server.*remove fleet\.server") as caught:
+        environment_file(encode(render(boot)), label="template")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
