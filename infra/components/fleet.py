@@ -17,6 +17,9 @@ from infra.site import Site
 
 # Pulling the image, loading models and one real inference; until then a failing check is no failure.
 BOOT_SECONDS = 900
+# So many failed answers a minute, for so many minutes, are no accident of single requests.
+FAILED_ANSWERS = 5
+FAILED_MINUTES = 3
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ class Fleet(pulumi.ComponentResource):
             ),
             opts=ResourceOptions(parent=self),
         )
-        self.autoscaling_group = self._group(instance=instance, scaling_role=scaling_role).name
+        group = self._group(instance=instance, scaling_role=scaling_role, alarm=self._failing_alarm())
+        self.autoscaling_group = group.name
         self._scaling()
         self.register_outputs({"autoscaling_group": self.autoscaling_group})
 
@@ -71,7 +75,27 @@ class Fleet(pulumi.ComponentResource):
             opts=ResourceOptions(parent=self),
         )
 
-    def _group(self, *, instance: Instance, scaling_role: aws.iam.ServiceLinkedRole) -> aws.autoscaling.Group:
+    def _failing_alarm(self) -> aws.cloudwatch.MetricAlarm:
+        """What rolls a refresh back: servers that are ready, and fail. One that is never ready fails it by itself."""
+        balancer = self._args.balancer
+        return aws.cloudwatch.MetricAlarm(
+            f"{self._name}-failing",
+            alarm_description="Servers fail; an instance refresh under way is rolled back",
+            namespace="AWS/ApplicationELB",
+            metric_name="HTTPCode_Target_5XX_Count",
+            dimensions={"TargetGroup": balancer.target_group_arn_suffix, "LoadBalancer": balancer.arn_suffix},
+            statistic="Sum",
+            comparison_operator="GreaterThanThreshold",
+            threshold=FAILED_ANSWERS,
+            period=60,
+            evaluation_periods=FAILED_MINUTES,
+            treat_missing_data="notBreaching",
+            opts=ResourceOptions(parent=self),
+        )
+
+    def _group(
+        self, *, instance: Instance, scaling_role: aws.iam.ServiceLinkedRole, alarm: aws.cloudwatch.MetricAlarm
+    ) -> aws.autoscaling.Group:
         args, fleet = self._args, self._args.settings.fleet
         return aws.autoscaling.Group(
             f"{self._name}-group",
@@ -109,6 +133,7 @@ class Fleet(pulumi.ComponentResource):
                     "min_healthy_percentage": 100,
                     "max_healthy_percentage": 150,
                     "auto_rollback": True,
+                    "alarm_specification": {"alarms": [alarm.name]},
                     "skip_matching": True,
                 },
             },

@@ -1,0 +1,117 @@
+"""Policy documents: how they are read, and what unknown parts of them leave open."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra import iam
+from infra.components import keys, network
+from infra.components.gateway import policy_statements
+from infra.policies.answers import Verdict
+from infra.policies.documents import matches, no_allow_for_anyone, parse
+from infra.policies.evaluate import findings
+from infra.policies.graph import UNKNOWN, Graph
+from infra.policies.rules import RULES
+from infra.site import Site
+from tests.infra.policies.pair import resource, statement
+
+BY_ID = {each.id: each for each in RULES}
+
+
+def verdict(rule: str, resource_type: str, properties: Any) -> Verdict:
+    """What a rule says of one resource."""
+    found = findings(Graph((resource(resource_type, properties),)), [BY_ID[rule]])
+    return found[0].verdict if found else Verdict.FINE
+
+
+def test_an_object_and_its_text_are_the_same_document() -> None:
+    document = statement(Action=["s3:GetObject"], Resource="*", Principal={"AWS": ["*"]})
+    assert parse(document) == parse(json.dumps(document))
+    assert parse({"Statement": document["Statement"][0]}) == parse(document)
+
+
+@pytest.mark.parametrize("value", [UNKNOWN, "{broken", {"Statement": UNKNOWN}, {"Statement": [UNKNOWN]}, 7])
+def test_what_is_no_document_yet_is_not_complete(value: Any) -> None:
+    assert not parse(value).complete
+
+
+def test_a_statement_with_unknown_parts_has_as_many_ways_as_it_may_turn_out() -> None:
+    (known,) = parse(statement(Action="s3:GetObject", Resource=["a", "b"])).statements
+    (unknown,) = parse(statement(Action=UNKNOWN, Resource=["a", UNKNOWN])).statements
+    assert len(known) == 1
+    assert {each.resources for each in unknown} == {("a", "*"), ("a", "arn:aws:something:::something")}
+    assert {each.actions for each in unknown} >= {("*",), ("something:Something",)}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "action", "fits"),
+    [
+        ("s3:Get*", "S3:getobject", True),
+        ("s3:Get?bject", "s3:GetObject", True),
+        ("*", "kms:Decrypt", True),
+        ("s3:Get*", "s3:PutObject", False),
+        ("s3:[GP]etObject", "s3:GetObject", False),
+    ],
+)
+def test_actions_match_as_in_iam(pattern: str, action: str, fits: bool) -> None:
+    assert matches(pattern, action) is fits
+
+
+@given(st.text(alphabet="abcdefGHI:*?", max_size=12))
+def test_a_pattern_fits_itself_and_a_star_fits_all(text: str) -> None:
+    assert matches("*", text)
+    assert matches(text, text)
+
+
+@given(
+    st.sampled_from(["aws:PrincipalAccount", "aws:SourceArn", "aws:PrincipalOrgID"]),
+    st.sampled_from(["StringEquals", "StringLike", "ArnLike", "StringEqualsIfExists", "StringNotEquals", "Null"]),
+    st.sampled_from(["123456789012", "*"]),
+)
+def test_only_a_condition_that_must_hold_of_a_known_value_ties_a_statement_down(
+    key: str, operator: str, value: str
+) -> None:
+    (((way,)),) = parse(statement(Action="x:y", Principal="*", Condition={operator: {key: value}})).statements
+    tied = operator in ("StringEquals", "StringLike", "ArnLike") and value != "*"
+    assert (no_allow_for_anyone(way).verdict is Verdict.FINE) is tied
+
+
+class TestWhatAPreviewCannotDecide:
+    """The program's own documents with the account's number known, as they are when the stack is deployed."""
+
+    def test_policies_of_keys_name_their_users(self, site: Site, resolve: Any) -> None:
+        statements = [
+            [keys.delegated_to_iam(site)],
+            [keys.delegated_to_iam(site), keys.used_by_log_groups(site)],
+            [keys.delegated_to_iam(site), keys.used_by_alarms(site)],
+            [keys.delegated_to_iam(site), *keys.used_for_volumes(role_arn="arn:aws:iam::123456789012:role/scaling")],
+            [
+                keys.administered_by_iam(site),
+                keys.encrypts_for_account(site, context="consumer"),
+                keys.decrypts_for_role(site, role_name="reader", context="consumer"),
+            ],
+        ]
+        for each in statements:
+            policy = {"policy": resolve(iam.document_text(each))}
+            assert verdict("kms-policy-named", "aws:kms/key:Key", policy) is Verdict.FINE
+            assert verdict("kms-not-public", "aws:kms/key:Key", policy) is Verdict.FINE
+
+    def test_policies_of_endpoints_are_tied_to_the_account(self, site: Site, resolve: Any) -> None:
+        every_endpoint = [
+            network.s3_statements(site),
+            network.dynamodb_statements(site),
+            *network.interface_statements(site).values(),
+        ]
+        for each in every_endpoint:
+            policy = {"policy": resolve(iam.document_text(each))}
+            assert verdict("endpoint-policy", "aws:ec2/vpcEndpoint:VpcEndpoint", policy) is Verdict.FINE
+
+    def test_the_apis_policy_denies_plain_http(self, resolve: Any) -> None:
+        arn = "arn:aws:execute-api:eu-west-1:123456789012:abc"
+        policy = {"policy": resolve(iam.document_text(policy_statements(arn)))}
+        assert verdict("apigateway-tls-only", "aws:apigateway/restApi:RestApi", policy) is Verdict.FINE
