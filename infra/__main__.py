@@ -6,6 +6,7 @@ import pulumi
 import pulumi_aws as aws
 from pulumi import InvokeOptions, ResourceOptions
 
+from infra.components.audit import Audit, AuditArgs
 from infra.components.balancer import Balancer, BalancerArgs
 from infra.components.certificate import Certificate, CertificateArgs
 from infra.components.consumers import Consumers, ConsumersArgs
@@ -37,16 +38,14 @@ network = Network("network", NetworkArgs(site=site, network=settings.network, lo
 
 # What is kept: models, data, access logs, images, consumers.
 storage = Storage("storage", StorageArgs(site=site, log_retention_days=settings.audit.retention_days), opts=on_aws)
-image = Image("image", ImageArgs(site=site, ready=settings.fleet.image), opts=on_aws)
+image = Image("image", ImageArgs(site=site, fleet=settings.fleet), opts=on_aws)
 consumers = Consumers("consumers", ConsumersArgs(site=site, reader_role_name=authorizer_role_name(site)), opts=on_aws)
 
 # What serves: a private balancer, and the instances behind it.
 certificate = Certificate("certificate", CertificateArgs(domain=settings.api.domain), opts=on_aws)
 balancer = Balancer(
     "balancer",
-    BalancerArgs(
-        network=network, certificate=certificate, log_bucket=storage.logs, timeout_seconds=settings.api.timeout_seconds
-    ),
+    BalancerArgs(network=network, certificate=certificate, log_bucket=storage.logs, settings=settings),
     opts=on_aws,
 )
 fleet = Fleet(
@@ -78,6 +77,20 @@ gateway = Gateway(
 observability = Observability(
     "observability",
     ObservabilityArgs(site=site, settings=settings, gateway=gateway, balancer=balancer, fleet=fleet),
+    opts=on_aws,
+)
+
+# What is recorded, and what it may cost.
+Audit(
+    "audit",
+    AuditArgs(
+        site=site,
+        audit=settings.audit,
+        budget=settings.budget,
+        storage=storage,
+        logs=logs,
+        topic_arn=observability.topic_arn,
+    ),
     opts=on_aws,
 )
 

@@ -35,6 +35,8 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}  # 
 
 # boto3 service name -> (suffix of its endpoint variable, emulator)
 SERVICES: Mapping[str, tuple[str, str]] = {
+    "budgets": ("BUDGETS", "ministack"),  # keeps a budget's tags and subscribers, which moto forgets
+    "cloudtrail": ("CLOUDTRAIL", "ministack"),  # moto's looks for the bucket in its own S3
     "cloudwatch": ("CLOUDWATCH", "ministack"),
     "dynamodb": ("DYNAMODB", "ministack"),
     "events": ("EVENTBRIDGE", "ministack"),
@@ -53,8 +55,6 @@ SERVICES: Mapping[str, tuple[str, str]] = {
     "apigatewayv2": ("APIGATEWAYV2", "moto"),
     "autoscaling": ("AUTO_SCALING", "moto"),
     "batch": ("BATCH", "moto"),
-    "budgets": ("BUDGETS", "moto"),
-    "cloudtrail": ("CLOUDTRAIL", "moto"),
     "ec2": ("EC2", "moto"),
     "ecr": ("ECR", "moto"),
     "elbv2": ("ELASTIC_LOAD_BALANCING_V2", "moto"),

@@ -105,6 +105,45 @@ def used_by_alarms(site: Site) -> Statement:
     )
 
 
+def used_by_budgets(site: Site) -> Statement:
+    """AWS Budgets publishes its notifications to an encrypted topic."""
+    return Statement(
+        sid="Budgets",
+        actions=["kms:Decrypt", "kms:GenerateDataKey*"],
+        resources=THIS_KEY,
+        principals={"Service": "budgets.amazonaws.com"},
+        conditions=same_account(site.account_id),
+    )
+
+
+def used_by_trail(site: Site, *, trail_arn: pulumi.Input[str]) -> list[Statement]:
+    """One trail of CloudTrail's encrypts its files; reading them is IAM's to grant.
+
+    https://docs.aws.amazon.com/awscloudtrail/latest/userguide/create-kms-key-policy-for-cloudtrail.html
+    """
+    trails = pulumi.Output.format("arn:{0}:cloudtrail:*:{1}:trail/*", site.partition, site.account_id)
+    principals = {"Service": "cloudtrail.amazonaws.com"}
+    return [
+        Statement(
+            sid="TrailEncrypts",
+            actions=["kms:GenerateDataKey*"],
+            resources=THIS_KEY,
+            principals=principals,
+            conditions={
+                "StringEquals": {"aws:SourceArn": trail_arn},
+                "StringLike": {"kms:EncryptionContext:aws:cloudtrail:arn": trails},
+            },
+        ),
+        Statement(
+            sid="TrailDescribes",
+            actions=["kms:DescribeKey"],
+            resources=THIS_KEY,
+            principals=principals,
+            conditions={"StringEquals": {"aws:SourceArn": trail_arn}},
+        ),
+    ]
+
+
 def used_for_volumes(*, role_arn: pulumi.Input[str]) -> list[Statement]:
     """Auto Scaling's service-linked role attaches encrypted volumes.
 

@@ -11,7 +11,7 @@ from pulumi import ResourceOptions
 from infra.components.balancer import Balancer
 from infra.components.fleet import Fleet
 from infra.components.gateway import Gateway
-from infra.components.keys import EncryptionKey, EncryptionKeyArgs, delegated_to_iam, used_by_alarms
+from infra.components.keys import EncryptionKey, EncryptionKeyArgs, delegated_to_iam, used_by_alarms, used_by_budgets
 from infra.iam import ANYONE, Statement, document, same_account
 from infra.settings import Settings
 from infra.site import Site
@@ -135,10 +135,11 @@ class Observability(pulumi.ComponentResource):
     """An encrypted topic, the alarms that publish to it, and one dashboard."""
 
     dashboard_url: pulumi.Output[str]
+    topic_arn: pulumi.Output[str]
 
     def __init__(self, name: str, args: ObservabilityArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("modelkeep:index:Observability", name, None, opts)
-        topic_arn = self._topic(name, args)
+        self.topic_arn = self._topic(name, args)
         for alarm_name, alarm in alarms(args).items():
             extended = alarm.metric.statistic.startswith("p")
             aws.cloudwatch.MetricAlarm(
@@ -155,8 +156,8 @@ class Observability(pulumi.ComponentResource):
                 evaluation_periods=alarm.minutes,
                 datapoints_to_alarm=alarm.minutes,
                 treat_missing_data="notBreaching",
-                alarm_actions=[topic_arn],
-                ok_actions=[topic_arn],
+                alarm_actions=[self.topic_arn],
+                ok_actions=[self.topic_arn],
                 opts=ResourceOptions(parent=self),
             )
         board = aws.cloudwatch.Dashboard(
@@ -170,13 +171,15 @@ class Observability(pulumi.ComponentResource):
             args.site.region,
             board.dashboard_name,
         )
-        self.register_outputs({"dashboard_url": self.dashboard_url})
+        self.register_outputs({"dashboard_url": self.dashboard_url, "topic_arn": self.topic_arn})
 
     def _topic(self, name: str, args: ObservabilityArgs) -> pulumi.Output[str]:
         key = EncryptionKey(
             f"{name}-alarms-key",
             EncryptionKeyArgs(
-                site=args.site, purpose="alarms", policy=[delegated_to_iam(args.site), used_by_alarms(args.site)]
+                site=args.site,
+                purpose="alarms",
+                policy=[delegated_to_iam(args.site), used_by_alarms(args.site), used_by_budgets(args.site)],
             ),
             opts=ResourceOptions(parent=self),
         )
@@ -199,13 +202,20 @@ class Observability(pulumi.ComponentResource):
 
 
 def topic_statements(site: Site, topic_arn: pulumi.Input[str]) -> list[Statement]:
-    """CloudWatch's alarms of this account may publish, and nobody without TLS."""
+    """CloudWatch's alarms and the budgets of this account may publish, and nobody without TLS."""
     return [
         Statement(
             sid="Alarms",
             actions=["sns:Publish"],
             resources=[topic_arn],
             principals={"Service": "cloudwatch.amazonaws.com"},
+            conditions=same_account(site.account_id),
+        ),
+        Statement(
+            sid="Budgets",
+            actions=["sns:Publish"],
+            resources=[topic_arn],
+            principals={"Service": "budgets.amazonaws.com"},
             conditions=same_account(site.account_id),
         ),
         Statement(

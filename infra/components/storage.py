@@ -95,13 +95,16 @@ def log_delivery_statements(site: Site, bucket_arn: pulumi.Input[str]) -> list[S
 class PrivateBucketArgs:
     """How a bucket is encrypted, where its accesses are logged, when its objects go, and who else may do what.
 
-    Without a key it is S3's own; a log bucket takes no other, and does not log itself.
+    Without a key it is S3's own; a log bucket takes no other, and does not log itself. With `lock_days` no version can
+    be deleted for that long but by whoever may bypass governance. `bucket_key` false has S3 ask KMS for every object.
     """
 
     key: EncryptionKey | None
     log_bucket: pulumi.Input[str] | None
     expire_after_days: int | None
     statements: Callable[[pulumi.Input[str]], Sequence[Statement]]
+    lock_days: int | None = None
+    bucket_key: bool = True
 
 
 class PrivateBucket(pulumi.ComponentResource):
@@ -113,7 +116,8 @@ class PrivateBucket(pulumi.ComponentResource):
     def __init__(self, name: str, args: PrivateBucketArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("modelkeep:index:PrivateBucket", name, None, opts)
         self._args = args
-        bucket = aws.s3.Bucket(name, opts=ResourceOptions(parent=self))
+        locked = True if args.lock_days is not None else None
+        bucket = aws.s3.Bucket(name, object_lock_enabled=locked, opts=ResourceOptions(parent=self))
         self.id, self.arn = bucket.id, bucket.arn
         public_access_block = aws.s3.BucketPublicAccessBlock(
             f"{name}-public-access-block",
@@ -133,7 +137,7 @@ class PrivateBucket(pulumi.ComponentResource):
         aws.s3.BucketServerSideEncryptionConfiguration(
             f"{name}-encryption",
             bucket=bucket.id,
-            rules=[_encryption(args.key)],
+            rules=[_encryption(args.key, bucket_key=args.bucket_key)],
             opts=ResourceOptions(parent=self),
         )
         versioning = aws.s3.BucketVersioning(
@@ -148,6 +152,14 @@ class PrivateBucket(pulumi.ComponentResource):
             rules=lifecycle_rules(expire_after_days=args.expire_after_days),
             opts=ResourceOptions(parent=self, depends_on=[versioning]),
         )
+        if args.lock_days is not None:
+            aws.s3.BucketObjectLockConfiguration(
+                f"{name}-lock",
+                bucket=bucket.id,
+                # Compliance mode would bind the account's owner, too, for as long as a mistyped number of days.
+                rule={"default_retention": {"mode": "GOVERNANCE", "days": args.lock_days}},
+                opts=ResourceOptions(parent=self, depends_on=[versioning]),
+            )
         # S3 takes one change of a bucket's access at a time, hence the order.
         aws.s3.BucketPolicy(
             f"{name}-policy",
@@ -195,12 +207,14 @@ def lifecycle_rules(*, expire_after_days: int | None) -> list[aws.s3.BucketLifec
     return [rule]
 
 
-def _encryption(key: EncryptionKey | None) -> aws.s3.BucketServerSideEncryptionConfigurationRuleArgsDict:
+def _encryption(
+    key: EncryptionKey | None, *, bucket_key: bool
+) -> aws.s3.BucketServerSideEncryptionConfigurationRuleArgsDict:
     if key is None:
         return {"apply_server_side_encryption_by_default": {"sse_algorithm": "AES256"}}
     return {
         "apply_server_side_encryption_by_default": {"sse_algorithm": "aws:kms", "kms_master_key_id": key.arn},
-        "bucket_key_enabled": True,
+        "bucket_key_enabled": bucket_key,
     }
 
 

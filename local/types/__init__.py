@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from local.types import apigateway, compute, ec2, firewall, functions, identity, observability, storage
+from local.types import apigateway, audit, compute, ec2, firewall, functions, identity, observability, storage
 from local.types.spec import TypeSpec
 
 TYPES: Mapping[str, TypeSpec] = {
     token: spec
-    for module in (apigateway, compute, ec2, firewall, functions, identity, observability, storage)
+    for module in (apigateway, audit, compute, ec2, firewall, functions, identity, observability, storage)
     for token, spec in module.TYPES.items()
 }
 

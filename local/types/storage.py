@@ -34,6 +34,14 @@ def _logging(inputs: Inputs) -> Inputs:
     return {"bucket": inputs["bucket"], "bucketLoggingStatus": {"loggingEnabled": rest}}
 
 
+def _object_lock(inputs: Inputs) -> Inputs:
+    """The configuration says again that the lock is on, which is all that it can say."""
+    return {
+        "bucket": inputs["bucket"],
+        "objectLockConfiguration": {"objectLockEnabled": "Enabled", "rule": inputs.get("rule")},
+    }
+
+
 def _lifecycle(inputs: Inputs) -> Inputs:
     """S3 wants a filter in every rule; Pulumi lets it be left out."""
     rules = inputs["rules"]
@@ -152,6 +160,9 @@ TYPES: dict[str, TypeSpec] = {
         rename={
             "lifecycleConfiguration.rules.noncurrentVersionTransitions": "NoncurrentVersionTransitions",
         },
+    ),
+    "aws:s3/bucketObjectLockConfiguration:BucketObjectLockConfiguration": TypeSpec(
+        service="s3", operation="PutObjectLockConfiguration", id="{bucket}", reshape=_object_lock
     ),
     "aws:s3/bucketLogging:BucketLogging": TypeSpec(
         service="s3", operation="PutBucketLogging", id="{bucket}", reshape=_logging
