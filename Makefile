@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test check bench image
+.PHONY: help demo up down test check bench image stack-named plan deploy destroy
 
 help:  ## print the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,9 +36,28 @@ test: $(STAMP)  ## every test
 	@$(BIN)/python -m pytest
 
 bench: $(STAMP)  ## measure what must be fast; results go to bench/results/
-	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@failed=; for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || failed="$$failed $$script"; done; \
+	test -z "$$failed" || { echo "these found that something does not hold:$$failed" >&2; exit 1; }
 
-image:  ## build the container image, where a builder is there
-	@if command -v buildah >/dev/null; then buildah build --file model_image/Dockerfile --tag modelkeep/model-server .; \
-	elif docker info >/dev/null 2>&1; then docker build --file model_image/Dockerfile --tag modelkeep/model-server .; \
+image:  ## build the container image, where a builder is there: VARIANT=cuda (or cpu)
+	@set -- --file model_image/Dockerfile --build-arg VARIANT="$${VARIANT:=cuda}" \
+	  $${WHEEL_INDEX:+--build-arg WHEEL_INDEX="$$WHEEL_INDEX"} \
+	  $${BASE_IMAGE:+--build-arg BASE_IMAGE="$$BASE_IMAGE"} $${BUILD_IMAGE:+--build-arg BUILD_IMAGE="$$BUILD_IMAGE"} \
+	  $${PIP_CONF:+--secret id=pip.conf,src="$$PIP_CONF"} --tag "modelkeep/model-server:$$VARIANT" .; \
+	if command -v buildah >/dev/null; then buildah build --format docker "$$@"; \
+	elif docker info >/dev/null 2>&1; then docker build "$$@"; \
 	else echo "no builder here: install buildah or start a Docker engine, then call 'make image' again" >&2; exit 1; fi
+
+# Before anything else: nobody shall deploy or destroy another stack than meant.
+stack-named:
+	@test -n "$(STACK)" || { echo "name the stack, as in: make $(firstword $(MAKECMDGOALS)) STACK=dev" >&2; exit 2; }
+
+plan: stack-named $(STAMP)  ## what a deployment would change, reviewed: STACK=dev
+	@$(BIN)/modelkeep deploy plan "$(STACK)"
+
+deploy: stack-named $(STAMP)  ## deploy to AWS, the review shown first: STACK=dev; YES=1 does not ask
+	@$(BIN)/modelkeep deploy up "$(STACK)" $${YES:+--yes}
+
+destroy: stack-named $(STAMP)  ## take a stack out of AWS: STACK=dev; YES=1 does not ask
+	@$(BIN)/modelkeep deploy destroy "$(STACK)" $${YES:+--yes}

@@ -41,7 +41,7 @@ def preview(*, root: Path, stack: str, config_file: Path | None = None) -> Deplo
     Raises LocalError, or the program's own error where it refuses its settings.
     """
     project = load_project(root=root, stack=stack, config_file=config_file)
-    return _execute(Run(project=project, caller=None, on_progress=None))
+    return execute(Run(project=project, caller=None, on_progress=None))
 
 
 def up(
@@ -62,12 +62,13 @@ def up(
     state_file = state_file.resolve()
     run = Run(project=project, caller=Caller(emulators.client), on_progress=on_progress)
     try:
-        return _execute(run)
+        return execute(run)
     finally:
         write_state(run.deployment(), state_file)
 
 
-def _execute(run: Run) -> Deployment:
+def execute(run: Run) -> Deployment:
+    """What came of running the program as `run` says; raises as `preview` and `up` do."""
     with _one_run, _surroundings(run.project):
         contextvars.copy_context().run(_run_program, run)
     return run.deployment()

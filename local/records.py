@@ -92,6 +92,7 @@ def to_json(deployment: Deployment) -> dict[str, Any]:
                 "dependencies": list(record.dependencies),
                 "property_dependencies": {key: list(urns) for key, urns in record.property_dependencies.items()},
                 "protect": record.protect,
+                "aliases": list(record.aliases),
                 "secret_inputs": sorted(show_path(path) for path in record.secret_inputs),
             }
             for record in sorted(deployment.resources, key=lambda record: record.urn)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from local.interrupts import Interrupted, interruptible
-from ops import local_commands
+from ops import deploy_command, env_command, local_commands, review_command
 from ops.console import Reporter, print_json
 from ops.targets import Target, find_target
 
@@ -27,9 +27,12 @@ data = typer.Typer(no_args_is_help=True, help="Training data in the encrypted da
 models = typer.Typer(no_args_is_help=True, help="Model artefacts and the models bucket.")
 keys = typer.Typer(no_args_is_help=True, help="Consumers of the API and their tokens.")
 app.add_typer(local_commands.app, name="local")
+app.add_typer(env_command.app, name="env")
+app.add_typer(deploy_command.app, name="deploy")
 app.add_typer(data, name="data")
 app.add_typer(models, name="models")
 app.add_typer(keys, name="keys")
+app.command()(review_command.review)
 
 StackOption = Annotated[
     str, typer.Option("--stack", help="A stack that is up on this machine, or one deployed to AWS.")
@@ -72,6 +75,21 @@ def demo(
     )
     if json:
         print_json(summary)
+
+
+@app.command()
+def policy(
+    stack: Annotated[str, typer.Option("--stack", help="Uses Pulumi.STACK.yaml.")],
+    json: JsonOption = False,
+    config_file: local_commands.ConfigFile = None,
+) -> None:
+    """Every policy over every resource of a stack, before it is deployed; exit 1 where one is violated."""
+    from local.layout import find_layout
+    from ops.policy_command import check_stack
+
+    root = find_layout().root
+    passed = check_stack(root=root, stack=stack, config_file=config_file, as_json=json, report=Reporter())
+    raise typer.Exit(0 if passed else 1)
 
 
 @app.command()
@@ -185,12 +203,13 @@ def _told_in_one_line() -> tuple[type[BaseException], ...]:
     """Failures that a user can cause; imported only once there is one to tell."""
     from botocore.exceptions import BotoCoreError, ClientError
 
+    from infra.review.model import ReviewError
     from infra.settings import SettingsError
     from local.errors import LocalError
     from model_image.errors import ModelImageError
     from ops.errors import OpsError
 
-    return (LocalError, ModelImageError, OpsError, SettingsError, BotoCoreError, ClientError)
+    return (LocalError, ModelImageError, OpsError, ReviewError, SettingsError, BotoCoreError, ClientError)
 
 
 def main() -> None:
