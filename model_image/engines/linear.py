@@ -1,5 +1,6 @@
 """Linear layers in the form that a CPU multiplies fastest: float32 laid out for oneDNN once, or int8 through FBGEMM."""
 
+import math
 import warnings
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ _ROWS = 8
 _SMALLEST_INT8 = 1 << 16
 _LEVELS = 127
 _SMALLEST_SCALE = 1e-12
+_DOUBLE_SCALE = 2 * math.sqrt(2 / math.pi)
 
 
 class PackedLinear(nn.Module):
@@ -65,6 +67,19 @@ class Int8Linear(nn.Module):
         return torch.addcmul(self._bias, products, scales)
 
 
+class TanhGelu(nn.Module):
+    """
+    GELU in its tanh form (Hendrycks and Gimpel 2016), as a sigmoid: 0.5 (1 + tanh u) is the logistic function of 2 u.
+
+    PyTorch's own takes twice as long on a CPU.
+    """
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Each number on its own."""
+        doubled = torch.mul(inputs, inputs).mul_(0.044715 * _DOUBLE_SCALE).add_(_DOUBLE_SCALE).mul_(inputs)
+        return doubled.sigmoid_().mul_(inputs)
+
+
 def unpack_projections(model: nn.Module) -> None:
     """Turns GPT-2's transposed Conv1D layers into the linear layers that they are."""
     for parent, name, child in _children(model, Conv1D):
@@ -87,7 +102,7 @@ def pack(model: nn.Module, *, weights: Weights) -> None:
         if packed is not None:
             setattr(parent, name, packed)
     for parent, name, _ in _children(model, NewGELUActivation):
-        setattr(parent, name, nn.GELU(approximate="tanh"))
+        setattr(parent, name, TanhGelu())
 
 
 def _packed(linear: Any, weights: Weights) -> nn.Module | None:

@@ -11,7 +11,7 @@ from model_image.batching.regions import Region
 from model_image.batching.scheduler import Chunk
 from model_image.batching.sequence import Sampling, Sequence
 from model_image.engines.fitting import fit_encoder, fit_generation
-from model_image.engines.linear import Int8Linear, PackedLinear
+from model_image.engines.linear import Int8Linear, PackedLinear, TanhGelu
 from model_image.errors import ArtefactError
 
 SMALL = {
@@ -124,6 +124,13 @@ def test_packed_linear_layers_compute_the_same() -> None:
     rows = torch.randn(5, 7, 48)
 
     assert torch.allclose(PackedLinear(linear.weight.detach(), None)(rows), linear(rows), atol=1e-6)
+
+
+def test_the_faster_gelu_is_gelu() -> None:
+    numbers = torch.cat([torch.linspace(-12, 12, 4001), torch.tensor([-1e4, 0.0, 1e4])])
+
+    expected = torch.nn.functional.gelu(numbers, approximate="tanh")
+    assert torch.allclose(TanhGelu()(numbers), expected, atol=1e-6, rtol=1e-6)
 
 
 def test_int8_says_what_it_changed_and_changes_little() -> None:
