@@ -8,26 +8,32 @@ import torch
 from transformers import AttentionInterface
 
 PACKED = "modelkeep_packed"
+# Up to this many keys, one row of one head is quicker by plain sums than by FlashAttention (on an AVX-512 core).
+_SHORT = 256
+
+
+@dataclass(frozen=True)
+class Heads:
+    """
+    What one layer's attention is computed from.
+
+    `query` is [heads, rows, size], `key` and `value` [key heads, rows, size]; `window` is how many tokens back a row
+    sees, itself among them, None for all.
+    """
+
+    layer: int
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    scaling: float
+    window: int | None
 
 
 class Step(Protocol):
     """What a forward pass brings along for its layers: which rows belong together, and earlier keys and values."""
 
-    def attend(
-        self,
-        *,
-        layer: int,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scaling: float,
-        window: int | None,
-    ) -> torch.Tensor:
-        """
-        The attention of one layer.
-
-        `query` is [heads, rows, size], `key` and `value` [key heads, rows, size], the answer [rows, heads, size].
-        """
+    def attend(self, heads: Heads) -> torch.Tensor:
+        """The attention of one layer, [rows, heads, size]."""
 
 
 class UnknownAttentionError(RuntimeError):
@@ -52,7 +58,7 @@ def packed_attention(  # noqa: PLR0917  (transformers' interface)
             raise UnknownAttentionError(f"attention with {name} is not known here")
     if attention_mask is not None:
         raise UnknownAttentionError("attention with a mask of the model's own is not known here")
-    attended = step.attend(
+    heads = Heads(
         layer=getattr(module, "layer_idx", None) or 0,
         query=query[0],
         key=key[0],
@@ -60,7 +66,7 @@ def packed_attention(  # noqa: PLR0917  (transformers' interface)
         scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
         window=sliding_window,
     )
-    return attended[None], None
+    return step.attend(heads)[None], None
 
 
 AttentionInterface.register(PACKED, packed_attention)
@@ -80,6 +86,12 @@ def _flash(
         query, key, value, 0.0, causal, attn_mask=mask, scale=scaling
     )[0]
     return attended
+
+
+def _one_row(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float) -> torch.Tensor:
+    """The attention of one row per key head: `query` is [1, heads, 1, size], key and value [1, heads, keys, size]."""
+    shares = torch.mul(key, query).sum(-1).mul_(scaling).softmax(-1)
+    return torch.mul(value, shares.unsqueeze(-1)).sum(2, keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -119,50 +131,38 @@ class CachedStep:
         ]
         self._masks: dict[tuple[int, int | None], torch.Tensor] = {}
 
-    def attend(
-        self,
-        *,
-        layer: int,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scaling: float,
-        window: int | None,
-    ) -> torch.Tensor:
+    def attend(self, heads: Heads) -> torch.Tensor:
         """See Step."""
-        self._keys[layer].index_copy_(1, self._places, key)
-        self._values[layer].index_copy_(1, self._places, value)
-        heads, rows, size = query.shape
-        key_heads = key.shape[0]
+        self._keys[heads.layer].index_copy_(1, self._places, heads.key)
+        self._values[heads.layer].index_copy_(1, self._places, heads.value)
+        count, rows, size = heads.query.shape
+        key_heads = heads.key.shape[0]
         # Query heads that share a key head are treated as rows of it, so that no key is repeated.
-        grouped = query.view(key_heads, heads // key_heads, rows, size)
-        parts = self._attend_single(layer, grouped, scaling, window)
-        parts += [self._attend_longer(layer, grouped, span, scaling, window) for span in self._longer]
-        return torch.cat(parts).reshape(rows, heads, size)
+        grouped = heads.query.view(key_heads, count // key_heads, rows, size)
+        parts = self._attend_single(heads, grouped)
+        parts += [self._attend_longer(heads, grouped, span) for span in self._longer]
+        return torch.cat(parts).reshape(rows, count, size)
 
-    def _attend_single(
-        self, layer: int, grouped: torch.Tensor, scaling: float, window: int | None
-    ) -> list[torch.Tensor]:
+    def _attend_single(self, heads: Heads, grouped: torch.Tensor) -> list[torch.Tensor]:
         queries = grouped[:, :, : len(self._single)].permute(2, 0, 1, 3).unsqueeze(1).unbind(0)
         parts = []
         for query, (keys, values) in zip(queries, self._views, strict=True):
-            key, value = keys[layer], values[layer]
-            if window is not None and key.shape[2] > window:
-                key, value = key[:, :, -window:], value[:, :, -window:]
-            parts.append(_flash(query, key, value, scaling))
+            key, value = keys[heads.layer], values[heads.layer]
+            if heads.window is not None and key.shape[2] > heads.window:
+                key, value = key[:, :, -heads.window :], value[:, :, -heads.window :]
+            short = query.shape[2] == 1 and key.shape[2] <= _SHORT
+            parts.append((_one_row if short else _flash)(query, key, value, heads.scaling))
         return parts
 
-    def _attend_longer(
-        self, layer: int, grouped: torch.Tensor, span: Span, scaling: float, window: int | None
-    ) -> torch.Tensor:
-        groups = grouped.shape[1]
+    def _attend_longer(self, heads: Heads, grouped: torch.Tensor, span: Span) -> torch.Tensor:
         query = grouped[:, :, span.first : span.first + span.count].transpose(0, 1)
-        keys = self._keys[layer][None, :, span.keys : span.keys + span.length].expand(groups, -1, -1, -1)
-        values = self._values[layer][None, :, span.keys : span.keys + span.length].expand(groups, -1, -1, -1)
-        whole = span.count == span.length and (window is None or window >= span.length)
-        mask = None if whole else self._mask(span, window)
-        attended = _flash(query, keys, values, scaling, causal=whole, mask=mask)
-        return attended.permute(2, 1, 0, 3)
+        keys, values = (
+            tensor[heads.layer][None, :, span.keys : span.keys + span.length].expand(len(query), -1, -1, -1)
+            for tensor in (self._keys, self._values)
+        )
+        whole = span.count == span.length and (heads.window is None or heads.window >= span.length)
+        mask = None if whole else self._mask(span, heads.window)
+        return _flash(query, keys, values, heads.scaling, causal=whole, mask=mask).permute(2, 1, 0, 3)
 
     def _mask(self, span: Span, window: int | None) -> torch.Tensor:
         """What is added to the scores, [count, length]: 0 where a row may see a key, else minus infinity."""
@@ -181,22 +181,14 @@ class WholeTextsStep:
         """`lengths`: the tokens of each text."""
         self._lengths = list(lengths)
 
-    def attend(
-        self,
-        *,
-        layer: int,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scaling: float,
-        window: int | None,
-    ) -> torch.Tensor:
-        """See Step; `window` is refused, since encoders look to both sides."""
-        del layer
-        if window is not None:
+    def attend(self, heads: Heads) -> torch.Tensor:
+        """See Step; a window is refused, since encoders look to both sides."""
+        if heads.window is not None:
             raise UnknownAttentionError("an encoder with a sliding window is not known here")
-        split = [torch.split(tensor.unsqueeze(0), self._lengths, dim=2) for tensor in (query, key, value)]
-        parts = [_flash(one, keys, values, scaling) for one, keys, values in zip(*split, strict=True)]
+        split = [
+            torch.split(tensor.unsqueeze(0), self._lengths, dim=2) for tensor in (heads.query, heads.key, heads.value)
+        ]
+        parts = [_flash(one, keys, values, heads.scaling) for one, keys, values in zip(*split, strict=True)]
         return torch.cat(parts, dim=2)[0].transpose(0, 1)
 
 
@@ -222,37 +214,26 @@ class VariableLengthStep:
         self._most_rows, self._most_keys = int(counts.max()), max(span.length for span in spans)
         self._pool = pool
 
-    def attend(
-        self,
-        *,
-        layer: int,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scaling: float,
-        window: int | None,
-    ) -> torch.Tensor:
+    def attend(self, heads: Heads) -> torch.Tensor:
         """See Step."""
         from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415  (absent where there is no GPU build)
 
-        keys, values = key.transpose(0, 1).contiguous(), value.transpose(0, 1).contiguous()
+        keys, values = heads.key.transpose(0, 1).contiguous(), heads.value.transpose(0, 1).contiguous()
         if self._pool is not None:
-            pooled_keys, pooled_values, places = self._pool
-            pooled_keys[layer].index_copy_(0, places, keys)
-            pooled_values[layer].index_copy_(0, places, values)
-            keys, values = pooled_keys[layer], pooled_values[layer]
-        causal = (-1 if window is None else window - 1, 0)
+            pooled_keys, pooled_values, places = self._pool[0][heads.layer], self._pool[1][heads.layer], self._pool[2]
+            keys, values = pooled_keys.index_copy_(0, places, keys), pooled_values.index_copy_(0, places, values)
+        causal = (-1 if heads.window is None else heads.window - 1, 0)
         attended: Any = varlen_attn(
-            query.transpose(0, 1).contiguous(),
+            heads.query.transpose(0, 1).contiguous(),
             keys,
             values,
             self._rows,
             self._starts,
             self._most_rows,
             self._most_keys,
-            scale=scaling,
+            scale=heads.scaling,
             window_size=(-1, -1) if self._pool is None else causal,
-            enable_gqa=query.shape[0] != key.shape[0],
+            enable_gqa=heads.query.shape[0] != heads.key.shape[0],
             seqused_k=self._lengths,
             num_splits=1,  # a text's result must not depend on its company
         )

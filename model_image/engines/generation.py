@@ -48,14 +48,13 @@ class GenerationEngine:
         # The last row of a chunk's logits is that of its last token.
         last = [rows.stop - 1 for rows in _kept_rows(chunks)]
         sampling = [place for place, chunk in enumerate(chunks) if chunk.samples]
-        tokens: dict[int, ScoredToken] = {}
-        if sampling:
-            drawn = sample(
-                logits[[last[place] for place in sampling]],
-                [chunks[place].sequence.sampling for place in sampling],
-                [chunks[place].sequence.draw for place in sampling],
-            )
-            tokens = dict(zip(sampling, drawn, strict=True))
+        drawn = sample(
+            logits,
+            [last[place] for place in sampling],
+            [chunks[place].sequence.sampling for place in sampling],
+            [chunks[place].sequence.draw for place in sampling],
+        )
+        tokens: dict[int, ScoredToken] = dict(zip(sampling, drawn, strict=True))
         results = [
             Progress(token=tokens.get(place), prompt_scores=_prompt_scores(chunk, logits[rows]))
             for place, (chunk, rows) in enumerate(zip(chunks, _kept_rows(chunks), strict=True))

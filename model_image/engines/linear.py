@@ -55,16 +55,16 @@ class Int8Linear(nn.Module):
                 weight, scales, torch.zeros(len(weight), dtype=torch.long), axis=0, dtype=torch.qint8
             )
         self._weight = torch.ops.quantized.linear_prepack(quantised, None)
-        self._bias = torch.zeros(len(weight)) if bias is None else bias
+        self._bias = bias
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Rows of `outputs` numbers for rows of `inputs`."""
         scales = inputs.abs().amax(dim=-1, keepdim=True).clamp_(min=_SMALLEST_SCALE).mul_(1 / _LEVELS)
         # Scale 1 and zero point 128: the rows are in -127 to 127 already.
-        products = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
+        products: torch.Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
             inputs / scales, 1.0, 128, self._weight
         )
-        return torch.addcmul(self._bias, products, scales)
+        return products.mul_(scales) if self._bias is None else torch.addcmul(self._bias, products, scales)
 
 
 class TanhGelu(nn.Module):

@@ -11,24 +11,23 @@ from model_image.batching.sequence import Sampling, ScoredToken
 _LIKELY = 256
 
 
-def sample(logits: torch.Tensor, samplings: Sequence[Sampling], draws: Sequence[random.Random]) -> list[ScoredToken]:
+def sample(
+    logits: torch.Tensor, rows: Sequence[int], samplings: Sequence[Sampling], draws: Sequence[random.Random]
+) -> list[ScoredToken]:
     """
-    Picks a token for every row of `logits` ([rows, vocabulary]).
+    Picks a token for each of some rows of `logits` ([rows, vocabulary]).
 
     Log probabilities are those of the model itself, before temperature and nucleus, as OpenAI and vLLM report them. A
     row's draw takes one number from its own source, so it never depends on what else is computed in the same step.
     """
-    logits = logits.float().cpu()
-    tokens = logits.argmax(dim=-1).tolist()
-    drawn = [row for row, sampling in enumerate(samplings) if sampling.temperature > 0]
-    if drawn:
-        temperatures = torch.tensor([samplings[row].temperature for row in drawn], dtype=torch.float64)
-        for row, token in zip(drawn, _draw(logits[drawn], temperatures, drawn, samplings, draws), strict=True):
-            tokens[row] = token
-    return [
-        score(logits[row], token, sampling.logprobs)
-        for row, (token, sampling) in enumerate(zip(tokens, samplings, strict=True))
-    ]
+    # Of all rows, since picking some would copy them; and by numpy, which is ten times as quick at it on a CPU.
+    likeliest = logits.numpy().argmax(axis=-1) if logits.device.type == "cpu" else logits.argmax(dim=-1).cpu().numpy()
+    tokens = []
+    for row, sampling, draw in zip(rows, samplings, draws, strict=True):
+        drawn = sampling.temperature > 0
+        token = _draw(logits[row].float().cpu(), sampling, draw.random()) if drawn else int(likeliest[row])
+        tokens.append(score(logits[row], token, sampling.logprobs))
+    return tokens
 
 
 def score(logits: torch.Tensor, token: int, alternatives: int | None) -> ScoredToken:
@@ -40,17 +39,10 @@ def score(logits: torch.Tensor, token: int, alternatives: int | None) -> ScoredT
     return ScoredToken(token, float(logprobs[token]), tuple(zip(ids.tolist(), values.tolist(), strict=True)))
 
 
-def _draw(
-    logits: torch.Tensor,
-    temperatures: torch.Tensor,
-    rows: Sequence[int],
-    samplings: Sequence[Sampling],
-    draws: Sequence[random.Random],
-) -> list[int]:
+def _draw(logits: torch.Tensor, sampling: Sampling, point: float) -> int:
     # The largest logit is subtracted first: a tiny temperature must not overflow to infinity.
-    scaled = (logits - logits.amax(dim=-1, keepdim=True)).double() / temperatures[:, None]
-    weights = scaled.exp_()
-    return [_pick(weights[place], samplings[row].top_p, draws[row].random()) for place, row in enumerate(rows)]
+    weights = (logits - logits.max()).double().div_(sampling.temperature).exp_()
+    return _pick(weights, sampling.top_p, point)
 
 
 def _pick(weights: torch.Tensor, top_p: float, point: float) -> int:
