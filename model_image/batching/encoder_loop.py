@@ -157,7 +157,7 @@ class EncoderLoop(Generic[Result]):
         self._observer.on_step(sequences=len(items), tokens=sum(len(item.tokens) for item in items))
         try:
             results = self._turns.run(lambda: self._engine.run(items))
-        except RuntimeError as failure:
+        except (RuntimeError, IndexError) as failure:
             self._on_failure(failure)
             for entry in batch:
                 entry.future.set_exception(BatchFailed())

@@ -59,7 +59,15 @@ class FairQueue(Generic[T]):
 
     def put_back(self, item: T, *, caller: Caller, cost: int) -> None:
         """Queues an item that was popped before all others of its consumer and gives its cost back."""
-        self._class_of(caller).put_back(item, consumer=caller.consumer, cost=cost)
+        self._class_of(caller).add_first(item, consumer=caller.consumer, cost=cost, refund=cost)
+
+    def add_first(self, item: T, *, caller: Caller, cost: int) -> None:
+        """Queues a new item before all others of its consumer."""
+        self._class_of(caller).add_first(item, consumer=caller.consumer, cost=cost, refund=0)
+
+    def firsts(self) -> list[T]:
+        """The first item of every consumer that waits, in the order of their turns, interactive ones before others."""
+        return self._interactive.firsts() + self._background.firsts()
 
     def peek(self) -> T | None:
         """The item that `pop` would return; None when nothing waits."""
@@ -131,13 +139,16 @@ class _Class(Generic[T]):
         self._flow(consumer).entries.append(_Entry(item, cost, self._added))
         self._count(1, cost)
 
-    def put_back(self, item: T, *, consumer: str, cost: int) -> None:
+    def add_first(self, item: T, *, consumer: str, cost: int, refund: int) -> None:
         _check(cost)
         self._put_back += 1
         flow = self._flow(consumer)
-        flow.start -= cost
+        flow.start -= refund
         flow.entries.appendleft(_Entry(item, cost, -self._put_back))
         self._count(1, cost)
+
+    def firsts(self) -> list[T]:
+        return [flow.entries[0].item for flow in sorted(self.flows.values(), key=lambda flow: flow.turn)]
 
     def first(self) -> _Flow[T]:
         return min(self.flows.values(), key=lambda flow: flow.turn)

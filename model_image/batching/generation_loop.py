@@ -28,15 +28,16 @@ class LoopObserver(Protocol):
 
 
 Deliveries = list[tuple[Sequence, Progress]]
+# What PyTorch raises: out of memory and the like, or an index past a table.
+STEP_FAILURES = (RuntimeError, IndexError)
 
 
 class GenerationLoop:
     """
     Runs the steps of one model on a thread of its own.
 
-    What a step brought is handed to `deliver` once per step, in the loop's thread. A step that fails with
-    RuntimeError (torch's, such as out of memory) fails the sequences in it; any other exception is a fault of the
-    program, ends the loop and goes to `on_crash`.
+    What a step brought is handed to `deliver` once per step, in the loop's thread. A step that fails in PyTorch fails
+    the sequences in it; any other exception is a fault of the program, ends the loop and goes to `on_crash`.
     """
 
     def __init__(
@@ -97,8 +98,9 @@ class GenerationLoop:
 
     @property
     def waiting(self) -> int:
-        """Sequences that have not started."""
-        return len(self._scheduler.waiting) + len(self._incoming)
+        """Sequences that have not started, with those that wait for another's prompt."""
+        copies = sum(len(sequence.copies) for sequence in [*self._scheduler.running, *self._incoming])
+        return len(self._scheduler.waiting) + len(self._incoming) + copies
 
     @property
     def cache_usage(self) -> float:
@@ -135,13 +137,23 @@ class GenerationLoop:
         self._observer.on_step(sequences=len(chunks), tokens=sum(chunk.count for chunk in chunks))
         try:
             results = self._turns.run(lambda: self._engine.step(plan))
-        except RuntimeError as failure:
+        except STEP_FAILURES as failure:
             self._on_failure(failure)
-            results = [Progress(finish="failed")] * len(chunks)
-        deliveries = [
-            (chunk.sequence, self._advance(chunk, result)) for chunk, result in zip(chunks, results, strict=True)
-        ]
+            deliveries = self._fail(plan)
+        else:
+            deliveries = [
+                (chunk.sequence, self._advance(chunk, result)) for chunk, result in zip(chunks, results, strict=True)
+            ]
         self._deliver([delivery for delivery in deliveries if not delivery[0].cancelled])
+
+    def _fail(self, plan: Plan) -> Deliveries:
+        """Ends every sequence whose keys may not be what they should: those that advanced, and those copied for."""
+        touched = dict.fromkeys([*(chunk.sequence for chunk in plan.chunks), *plan.filled])
+        # One without a region gave it up again in this very step, and will be computed from its beginning.
+        failed = [sequence for sequence in touched if sequence.region is not None]
+        for sequence in failed:
+            self._scheduler.finish(sequence, failed=True)
+        return [(sequence, Progress(finish="failed")) for sequence in failed]
 
     def _advance(self, chunk: Chunk, result: Progress) -> Progress:
         """Books a chunk's result and decides whether the sequence ends with it."""
@@ -150,7 +162,7 @@ class GenerationLoop:
         if result.finish is None and result.token is not None:
             result = _with_end(sequence, result, result.token)
         if result.finish is not None:
-            self._scheduler.finish(sequence, failed=result.finish == "failed")
+            self._scheduler.finish(sequence)
         elif chunk.samples:
             self._scheduler.start_copies(sequence)
         return result

@@ -54,6 +54,11 @@ class Prefixes:
         self._kept.append(_Kept(tokens, region, sequence.caller, next(self._clock)))
         return self.evict() if len(self._kept) > _MOST else None
 
+    @property
+    def regions(self) -> list[Region]:
+        """All that could be given back."""
+        return [kept.region for kept in self._kept]
+
     def evict(self) -> Region | None:
         """Forgets the least recently used; the region to give back, None when nothing is kept."""
         if not self._kept:

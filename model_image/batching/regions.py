@@ -1,6 +1,7 @@
 """Which part of the cache belongs to whom: runs of places, each as long as its text needs by now."""
 
 from bisect import insort
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -26,13 +27,7 @@ class Regions:
     """
 
     def __init__(self, places: int) -> None:
-        self.places = places
         self._free = [Region(0, places)]
-
-    @property
-    def free(self) -> int:
-        """Places that belong to nobody."""
-        return sum(region.size for region in self._free)
 
     def take(self, size: int) -> Region | None:
         """A run of `size` places; None where none is that long."""
@@ -50,6 +45,14 @@ class Regions:
                 self._shorten(index, more)
                 return Region(region.start, size)
         return None
+
+    def would_fit(self, size: int, freed: Iterable[Region]) -> bool:
+        """Whether there would be a run of `size` places if these regions were given back as well."""
+        longest, run = 0, Region(0, 0)
+        for region in sorted([*self._free, *freed]):
+            run = Region(run.start, run.size + region.size) if region.start == run.end else region
+            longest = max(longest, run.size)
+        return longest >= size
 
     def give_back(self, region: Region) -> None:
         """Frees a run."""

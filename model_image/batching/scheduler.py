@@ -1,8 +1,10 @@
 """Decides before every step which sequences advance and by how many tokens, and where their keys and values lie."""
 
+import operator
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from model_image.batching.fair_queue import FairQueue
 from model_image.batching.prefixes import Prefixes
@@ -34,10 +36,20 @@ class Chunk:
 
 @dataclass
 class Plan:
-    """One step: the copies, to be made first and in their order, and one chunk for every sequence that advances."""
+    """
+    One step: the copies, to be made first and in their order, and one chunk for every sequence that advances.
+
+    `filled` are the sequences that the copies are for, which need not advance in this step.
+    """
 
     copies: list[Copy] = field(default_factory=list)
+    filled: list[Sequence] = field(default_factory=list)
     chunks: list[Chunk] = field(default_factory=list)
+
+    def copy(self, source: int, target: int, count: int, *, to: Sequence) -> None:
+        """Adds a copy."""
+        self.copies.append(Copy(source, target, count))
+        self.filled.append(to)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +71,13 @@ class Scheduler:
     Continuous batching: sequences join and leave between steps (Yu et al., "Orca", OSDI 2022).
 
     A sequence starts when its consumer's turn comes and there is room for its tokens so far; its region grows with it,
-    and where memory runs out the sequence that started last gives its own up and is computed again later (Kwon et al.,
-    "PagedAttention", SOSP 2023, call it preemption by recomputation). Each running sequence that has its prompt behind
-    it advances by a token; a bounded number of prompt tokens is shared among the others (Agrawal et al.,
-    "Sarathi-Serve", OSDI 2024). Where all places are taken, a consumer that holds fewer than another gets one of it, so
-    that nobody waits for the end of somebody else's flood.
+    and where memory runs out another gives its own up and is computed again later (Kwon et al., "PagedAttention", SOSP
+    2023, call it preemption by recomputation). Each running sequence that has its prompt behind it advances by a token;
+    a bounded number of prompt tokens is shared among the others (Agrawal et al., "Sarathi-Serve", OSDI 2024).
+
+    Who gives way: background work first, then the last of the consumer that holds most, to one that holds fewer. So a
+    quiet consumer does not wait for the end of another's flood. A text that waits for memory keeps its turn, and nobody
+    gives way to it before that is enough for it to start.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -76,8 +90,8 @@ class Scheduler:
     @property
     def cache_usage(self) -> float:
         """The part of the cache that running sequences hold, 0 to 1."""
-        held = sum(sequence.region.size for sequence in self.running if sequence.region is not None)
-        return held / self.limits.cache_tokens
+        regions = [sequence.region for sequence in list(self.running)]
+        return sum(region.size for region in regions if region is not None) / self.limits.cache_tokens
 
     def add(self, sequence: Sequence) -> None:
         """Queues a sequence; one that could never fit is the caller's to refuse (`most` over `cache_tokens`)."""
@@ -101,9 +115,10 @@ class Scheduler:
         self.start_copies(sequence)
 
     def start_copies(self, sequence: Sequence) -> None:
-        """Queues what waited for the sequence's prompt."""
-        for copy in sequence.copies:
-            self.add(copy)
+        """Queues what waited for the sequence's prompt, before what its consumer has sent since."""
+        for copy in reversed(sequence.copies):
+            if not copy.cancelled:
+                self.waiting.add_first(copy, caller=copy.caller, cost=copy.most)
         sequence.copies = []
 
     def _drop_cancelled(self) -> None:
@@ -118,71 +133,86 @@ class Scheduler:
             for size in (self._room(sequence, region.size // 2), self._room(sequence, 0)):
                 longer = self._regions.extend(region, size)
                 if longer is None and (longer := self._regions.take(size)) is not None:
-                    plan.copies.append(Copy(region.start, longer.start, sequence.computed))
+                    plan.copy(region.start, longer.start, sequence.computed, to=sequence)
                     self._regions.give_back(region)
                 if longer is not None:
                     sequence.region = longer
                     return
             if not self._evict():
-                self._preempt(self.running[-1], keep=False)
+                self._preempt(self._yielding(sequence))
 
     def _start_waiting(self, plan: Plan) -> None:
-        while (sequence := self.waiting.peek()) is not None:
-            if len(self.running) >= self.limits.running and self._rival(sequence) is None:
+        while (sequence := self._next()) is not None:
+            rivals = self._enough(sequence)
+            if rivals is None:
                 return
-            self.waiting.pop()
-            if not self._start(sequence, plan):
-                self.waiting.put_back(sequence, caller=sequence.caller, cost=sequence.most)
-                return
+            self.waiting.take(partial(operator.is_, sequence))
+            for rival in rivals:
+                self._preempt(rival)
+            self._settle(sequence, plan)
+            self.running.append(sequence)
 
-    def _start(self, sequence: Sequence, plan: Plan) -> bool:
-        """Starts a sequence, at the cost of rivals if it must be; False where there is no room."""
-        while len(self.running) >= self.limits.running or not self._settle(sequence, plan):
-            full = len(self.running) >= self.limits.running
-            rival = self._rival(sequence)
+    def _next(self) -> Sequence | None:
+        """Whose turn it is, among those for whom there is a place or somebody who gives way."""
+        if len(self.running) < self.limits.running:
+            return self.waiting.peek()
+        return next((each for each in self.waiting.firsts() if self._rival(each, self.running) is not None), None)
+
+    def _enough(self, sequence: Sequence) -> list[Sequence] | None:
+        """Who has to give way so that a sequence can start; None where not even that is enough."""
+        running, rivals = list(self.running), list[Sequence]()
+        freed = self._prefixes.regions
+        while len(running) >= self.limits.running or not self._regions.would_fit(self._room(sequence, 0), freed):
+            rival = self._rival(sequence, running)
             if rival is None:
-                return False
-            self._preempt(rival, keep=full)
-        self.running.append(sequence)
-        return True
+                return None
+            running.remove(rival)
+            rivals.append(rival)
+            freed += [rival.region] if rival.region is not None else []
+        return rivals
 
-    def _settle(self, sequence: Sequence, plan: Plan) -> bool:
-        """Finds a sequence room, and what of it is computed already; False where there is no room."""
-        self._prefixes.find(sequence, self.running)  # what is of use now must not be forgotten to make room
-        size = self._room(sequence, _PAGE)
-        region = self._regions.take(size)
-        while region is None and self._evict():
-            region = self._regions.take(size)
-        if region is None:
-            return False
+    def _settle(self, sequence: Sequence, plan: Plan) -> None:
+        """Gives a sequence room, of which there must be enough, and takes over what of it is computed already."""
+        self._prefixes.find(sequence, self.running)  # what is of use now is the last to be forgotten to make room
+        region = self._regions.take(self._room(sequence, _PAGE))
+        while region is None:
+            region = self._regions.take(self._room(sequence, 0))
+            if region is None and not self._evict():
+                raise LookupError("a sequence was started without room for it")
         sequence.region, sequence.computed = region, 0
         prefix = self._prefixes.find(sequence, self.running)
         if prefix is not None:
-            plan.copies.append(Copy(prefix.start, region.start, prefix.length))
+            plan.copy(prefix.start, region.start, prefix.length, to=sequence)
             sequence.computed = prefix.length
-        return True
 
-    def _rival(self, sequence: Sequence) -> Sequence | None:
+    def _rival(self, sequence: Sequence, running: list[Sequence], *, lead: int = 2) -> Sequence | None:
         """
-        The running sequence that gives way to one that waits, if any.
+        Who of `running` gives way to a sequence, if any.
 
         That is background work before all else, or else the last of the consumer that holds most, where that is at
-        least two more than the waiting one's consumer holds: with less the two would change places for ever.
+        least `lead` more than the sequence's own holds: to one that waits with less, the two would change places for
+        ever.
         """
-        rivals = [other for other in self.running if other.caller.background or not sequence.caller.background]
+        rivals = [other for other in running if other.caller.background or not sequence.caller.background]
         background = [other for other in rivals if other.caller.background]
         if background and not sequence.caller.background:
             return background[-1]
         held = Counter(other.caller.consumer for other in rivals)
         consumer, most = held.most_common(1)[0] if held else ("", 0)
-        if most - held[sequence.caller.consumer] < 2:
+        if most - held[sequence.caller.consumer] < lead:
             return None
         return [other for other in rivals if other.caller.consumer == consumer][-1]
 
-    def _preempt(self, sequence: Sequence, *, keep: bool) -> None:
+    def _yielding(self, grown: Sequence) -> Sequence:
+        """Who gives its region up to a running sequence that has outgrown its own: it may be that sequence itself."""
+        background = [other for other in self.running if other.caller.background]
+        own = [other for other in self.running if other.caller.consumer == grown.caller.consumer]
+        return background[-1] if background else self._rival(grown, self.running, lead=1) or own[-1]
+
+    def _preempt(self, sequence: Sequence) -> None:
         """Puts a running sequence back to the front of its consumer's; it goes on later as if nothing had been."""
         self.running.remove(sequence)
-        self._release(sequence, keep=keep)
+        self._release(sequence, keep=True)
         sequence.computed = 0
         self.waiting.put_back(sequence, caller=sequence.caller, cost=sequence.most)
 

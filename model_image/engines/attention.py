@@ -10,6 +10,7 @@ from transformers import AttentionInterface
 PACKED = "modelkeep_packed"
 # Up to this many keys, one row of one head is quicker by plain sums than by FlashAttention (on an AVX-512 core).
 _SHORT = 256
+_CHECKED = "_modelkeep_window_checked"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,9 @@ def packed_attention(  # noqa: PLR0917  (transformers' interface)
             raise UnknownAttentionError(f"attention with {name} is not known here")
     if attention_mask is not None:
         raise UnknownAttentionError("attention with a mask of the model's own is not known here")
+    if _CHECKED not in module.__dict__:
+        _refuse_hidden_windows(module, sliding_window)
+        module.__dict__[_CHECKED] = True
     heads = Heads(
         layer=getattr(module, "layer_idx", None) or 0,
         query=query[0],
@@ -70,6 +74,22 @@ def packed_attention(  # noqa: PLR0917  (transformers' interface)
 
 
 AttentionInterface.register(PACKED, packed_attention)
+
+
+def _refuse_hidden_windows(module: Any, window: int | None) -> None:
+    """
+    Raises UnknownAttentionError for a layer that would limit what a token sees by its mask alone.
+
+    A model whose attention was exchanged makes no mask; most pass their window to it, but some do not.
+    """
+    config = getattr(module, "config", None)
+    kinds = getattr(config, "layer_types", None)
+    kind = kinds[getattr(module, "layer_idx", 0)] if kinds else None
+    limited = kind in {"sliding_attention", "chunked_attention"} or (
+        kind is None and getattr(config, "sliding_window", None) is not None
+    )
+    if kind == "chunked_attention" or (limited and window is None):
+        raise UnknownAttentionError("attention that only a mask keeps to a window is not known here")
 
 
 def _flash(
@@ -88,9 +108,9 @@ def _flash(
     return attended
 
 
-def _one_row(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float) -> torch.Tensor:
-    """The attention of one row per key head: `query` is [1, heads, 1, size], key and value [1, heads, keys, size]."""
-    shares = torch.mul(key, query).sum(-1).mul_(scaling).softmax(-1)
+def _one_row(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """The attention of one scaled row per key head: [1, heads, 1, size] over keys and values [1, heads, keys, size]."""
+    shares = torch.mul(key, query).sum(-1).softmax(-1)
     return torch.mul(value, shares.unsqueeze(-1)).sum(2, keepdim=True)
 
 
@@ -144,14 +164,14 @@ class CachedStep:
         return torch.cat(parts).reshape(rows, count, size)
 
     def _attend_single(self, heads: Heads, grouped: torch.Tensor) -> list[torch.Tensor]:
-        queries = grouped[:, :, : len(self._single)].permute(2, 0, 1, 3).unsqueeze(1).unbind(0)
+        queries = (grouped[:, :, : len(self._single)] * heads.scaling).permute(2, 0, 1, 3).unsqueeze(1).unbind(0)
         parts = []
         for query, (keys, values) in zip(queries, self._views, strict=True):
             key, value = keys[heads.layer], values[heads.layer]
             if heads.window is not None and key.shape[2] > heads.window:
                 key, value = key[:, :, -heads.window :], value[:, :, -heads.window :]
             short = query.shape[2] == 1 and key.shape[2] <= _SHORT
-            parts.append((_one_row if short else _flash)(query, key, value, heads.scaling))
+            parts.append(_one_row(query, key, value) if short else _flash(query, key, value, 1.0))
         return parts
 
     def _attend_longer(self, heads: Heads, grouped: torch.Tensor, span: Span) -> torch.Tensor:

@@ -16,6 +16,7 @@ class Forward(Protocol):
     """One forward pass for texts of unlike lengths; what one text gets does not depend on the others."""
 
     packed: bool
+    first_position: int
 
     def hidden(self, batch: Sequence[EncoderInput]) -> list[torch.Tensor]:
         """The last hidden states of each text without its head, [tokens, size]."""
@@ -33,6 +34,9 @@ class PaddedForward:
     packed = False
 
     def __init__(self, model: Any, *, pad: int) -> None:
+        # Some models number positions from the padding id on, and their table is as much longer.
+        embeddings = getattr(model.base_model, "embeddings", None)
+        self.first_position = pad + 1 if getattr(embeddings, "padding_idx", None) is not None else 0
         self._model = model
         self._pad = pad
         self._device = next(model.parameters()).device
@@ -87,7 +91,7 @@ class PackedForward:
         model.set_attn_implementation(PACKED)
         self._model = model
         self._device = next(model.parameters()).device
-        self._first_position = first_position
+        self.first_position = first_position
         self._stack = _stack(model.base_model, model.config.num_hidden_layers)
 
     def hidden(self, batch: Sequence[EncoderInput]) -> list[torch.Tensor]:
@@ -112,7 +116,7 @@ class PackedForward:
 
     def _inputs(self, batch: Sequence[EncoderInput]) -> dict[str, Any]:
         ids = [token for item in batch for token in item.tokens]
-        positions = [self._first_position + place for item in batch for place in range(len(item.tokens))]
+        positions = [self.first_position + place for item in batch for place in range(len(item.tokens))]
         inputs: dict[str, Any] = {
             "input_ids": torch.tensor([ids], device=self._device),
             "position_ids": torch.tensor([positions], device=self._device),

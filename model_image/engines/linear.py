@@ -1,7 +1,9 @@
 """Linear layers in the form that a CPU multiplies fastest: float32 laid out for oneDNN once, or int8 through FBGEMM."""
 
+import functools
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -21,6 +23,10 @@ _LEVELS = 127
 _SMALLEST_SCALE = 1e-12
 _DOUBLE_SCALE = 2 * math.sqrt(2 / math.pi)
 
+# By the name of their overload, which PyTorch would have to find at every call.
+_multiply: Callable[..., torch.Tensor] = torch.ops.mkldnn._linear_pointwise.default
+_multiply_int8: Callable[..., torch.Tensor] = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
+
 
 class PackedLinear(nn.Module):
     """A float32 linear layer whose weights are laid out once; the same sums as nn.Linear in another order."""
@@ -33,13 +39,27 @@ class PackedLinear(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Rows of `outputs` numbers for rows of `inputs`."""
-        result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(inputs, self._weight, self._bias, "none", [], "")
-        return result
+        return _multiply(inputs, self._weight, self._bias, "none", [], "")
+
+
+@functools.cache
+def _levels() -> int:
+    """
+    The steps of rounded activations on each side of zero: 127, or 63 where pairs of products are added in 16 bits.
+
+    FBGEMM does so on processors without VNNI (AVX2, older AVX-512), and 2 * 255 * 127 does not fit there.
+    """
+    ones = torch.quantize_per_channel(
+        torch.ones(16, 64), torch.full((16,), 1 / 127), torch.zeros(16, dtype=torch.long), axis=0, dtype=torch.qint8
+    )
+    summed = _multiply_int8(torch.ones(1, 64), 1 / 127, 128, torch.ops.quantized.linear_prepack(ones, None))
+    return 127 if abs(float(summed[0, 0]) - 64) < 1 else 63
 
 
 class Int8Linear(nn.Module):
     """
-    A linear layer with int8 weights, one scale per output, and activations rounded to 8 bits, one scale per row.
+    A linear layer with int8 weights, one scale per output, and activations rounded to 8 bits (7 on processors without
+    VNNI), one scale per row.
 
     The scale of a row comes from that row alone, so a token's result does not depend on what else is in the batch,
     which PyTorch's own dynamic quantisation (one scale for all rows) does not give.
@@ -56,15 +76,14 @@ class Int8Linear(nn.Module):
             )
         self._weight = torch.ops.quantized.linear_prepack(quantised, None)
         self._bias = bias
+        self._levels = _levels()
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Rows of `outputs` numbers for rows of `inputs`."""
-        scales = inputs.abs().amax(dim=-1, keepdim=True).clamp_(min=_SMALLEST_SCALE).mul_(1 / _LEVELS)
-        # Scale 1 and zero point 128: the rows are in -127 to 127 already.
-        products: torch.Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
-            inputs / scales, 1.0, 128, self._weight
-        )
-        return products.mul_(scales) if self._bias is None else torch.addcmul(self._bias, products, scales)
+        largest = inputs.abs().amax(dim=-1, keepdim=True).add_(_SMALLEST_SCALE)
+        # The rows are in -1 to 1 now, so one scale and zero point fit them all.
+        products = _multiply_int8(inputs / largest, 1 / self._levels, self._levels + 1, self._weight)
+        return products.mul_(largest) if self._bias is None else torch.addcmul(self._bias, products, largest)
 
 
 class TanhGelu(nn.Module):

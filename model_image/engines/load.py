@@ -89,26 +89,40 @@ def load(
     if "chat" in tasks and not tokenizer.has_chat_template:
         raise ArtefactError(f"{directory} has no chat template; take chat out of its tasks, or add the template")
     model = _load_model(directory, architecture)
+    if tokenizer.largest_id >= model.config.vocab_size:
+        raise ArtefactError(
+            f"{directory} has a tokenizer with ids up to {tokenizer.largest_id}, but its model has "
+            f"{model.config.vocab_size} tokens; resize its embeddings or drop the added tokens, then publish it again"
+        )
     context = _context_length(directory, model.config, tokenizer)
-    facts = {
-        "tokenizer": tokenizer,
-        "context_length": context,
-        "vocabulary": model.config.vocab_size,
-        "stop_tokens": _stop_tokens(model),
-        "labels": _labels(model.config) if "sentiment" in tasks else (),
-    }
-    sample = tokenizer.encode(SAMPLE).ids[:context]
     if GENERATIVE & set(tasks):
         cache_tokens = _cache_tokens(model, context, cache_bytes=cache_bytes, most_running=most_running)
+        sample = tokenizer.encode(SAMPLE).ids[:context]
         engine, quality = fit_generation(
             model, name=architecture, weights=weights, cache_tokens=cache_tokens, sample=sample
         )
         engines: dict[str, Any] = {"generation": engine}
-        return Loaded(**facts, engines=engines, packed=True, cache_tokens=cache_tokens, quality=quality)
-    kinds = tuple(kind for kind, served in _KINDS.items() if served & set(tasks))
-    forward, quality = fit_encoder(model, kinds=kinds, weights=weights, pad=tokenizer.pad_token, sample=sample)
-    engines = _encoder_engines(forward, kinds, directory, tokenizer)
-    return Loaded(**facts, engines=engines, packed=forward.packed, cache_tokens=0, quality=quality)
+        packed = True
+    else:
+        kinds = tuple(kind for kind, served in _KINDS.items() if served & set(tasks))
+        # Half of the context, since where positions begin, and so how long a text may be, is found out with it.
+        sample = tokenizer.encode(SAMPLE).ids[: context // 2]
+        pad = tokenizer.pad_token if model.config.pad_token_id is None else model.config.pad_token_id
+        forward, quality = fit_encoder(model, kinds=kinds, weights=weights, pad=pad, sample=sample)
+        engines = _encoder_engines(forward, kinds, directory, tokenizer)
+        context = min(context, model.config.max_position_embeddings - forward.first_position)
+        packed, cache_tokens = forward.packed, 0
+    return Loaded(
+        tokenizer=tokenizer,
+        engines=engines,
+        context_length=context,
+        vocabulary=model.config.vocab_size,
+        stop_tokens=_stop_tokens(model),
+        labels=_labels(model.config) if "sentiment" in tasks else (),
+        packed=packed,
+        cache_tokens=cache_tokens,
+        quality=quality,
+    )
 
 
 def _load_model(directory: Path, architecture: str) -> Any:
@@ -169,6 +183,10 @@ def _pooling(directory: Path) -> tuple[Pooling, bool]:
 def _context_length(directory: Path, config: Any, tokenizer: Tokenizer) -> int:
     """The tokens a text may have: the least of what the positions, the tokenizer and sentence-transformers allow."""
     limits = [config.max_position_embeddings, tokenizer.max_length]
+    # Longer texts have other frequencies, which transformers would choose for all texts of a step at once.
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "longrope":
+        limits.append(rope.get("original_max_position_embeddings") or config.original_max_position_embeddings)
     sentence = _read_json(directory / "sentence_bert_config.json")
     if sentence is not None and sentence.get("max_seq_length"):
         limits.append(sentence["max_seq_length"])

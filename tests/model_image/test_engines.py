@@ -253,3 +253,28 @@ def test_a_model_for_another_task_is_refused(artefacts: dict[str, Path]) -> None
 def test_weights_that_are_not_there_are_never_made_up(artefacts: dict[str, Path]) -> None:
     with pytest.raises(ArtefactError, match="lacks weights of BertForMaskedLM, first cls"):
         load(artefacts["bert_embeddings"], architecture="BertForMaskedLM", tasks=("fill-mask",))
+
+
+def test_a_failed_step_also_fails_whom_it_copied_keys_for() -> None:
+    scheduler = Scheduler(Limits(running=4, cache_tokens=512, prefill_tokens=8))
+    collector = Collector(BrokenEngine(), Limits(running=4, cache_tokens=512, prefill_tokens=8))
+    collector.loop.stop()
+    collector.loop._scheduler = scheduler
+    first = sequence([5] * 64, new=4)
+    scheduler.add(first)
+    while first.computed < 64:
+        for chunk in scheduler.schedule().chunks:
+            chunk.sequence.computed += chunk.count
+    first.generated.append(7)
+    # Both begin like the first, so their keys are copied; the budget lets only one of them read on in this step.
+    others = [sequence([5] * 40 + [9] * 20), sequence([5] * 40 + [8] * 20)]
+    for each in others:
+        scheduler.add(each)
+    plan = scheduler.schedule()
+    assert plan.filled == others
+    assert others[1] not in [chunk.sequence for chunk in plan.chunks]
+
+    failed = collector.loop._fail(plan)
+
+    assert {each for each, _ in failed} == {first, *others}
+    assert not scheduler.running

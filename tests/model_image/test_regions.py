@@ -27,7 +27,9 @@ def test_no_place_has_two_owners_and_none_is_lost(wanted: list[tuple[str, int]])
         owners = [place for region in held for place in range(region.start, region.end)]
         assert len(set(owners)) == len(owners)
         assert all(0 <= place < 200 for place in owners)
-        assert regions.free == 200 - len(owners)
+        assert regions.would_fit(200, held)
+        assert not regions.would_fit(201, held)
+        assert not regions.would_fit(201 - len(owners), [])
 
     for region in held:
         regions.give_back(region)

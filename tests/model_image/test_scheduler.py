@@ -232,3 +232,94 @@ def test_prompt_tokens_are_shared_evenly(wanted: list[tuple[int, str]], budget: 
     left_short = [given_to[consumer] for consumer in asked if consumer not in satisfied]
     # Whoever got less than it asked for got no less than anybody else, give or take the rounding.
     assert not left_short or min(left_short) >= max(given_to.values()) - len(asked)
+
+
+def test_a_flood_gives_its_places_up_to_all_requests_of_another_consumer() -> None:
+    scheduler, model = Scheduler(Limits(running=32, cache_tokens=65536, prefill_tokens=128)), Model(65536)
+    for place in range(64):
+        scheduler.add(sequence(20, new=200, consumer="flood", first=place + 2))
+    run(scheduler, model, steps=10)
+    for place in range(16):
+        scheduler.add(sequence(90, new=50, consumer="quiet", first=place + 1000))
+
+    scheduler.schedule()
+
+    assert Counter(each.caller.consumer for each in scheduler.running) == {"flood": 16, "quiet": 16}
+
+
+def test_nobody_gives_way_to_a_text_that_cannot_start_even_so() -> None:
+    scheduler, model = Scheduler(Limits(running=32, cache_tokens=2048, prefill_tokens=512)), Model(2048)
+    scheduler.add(sequence(100, new=1, consumer="a", first=99))
+    run(scheduler, model, steps=5)
+    for place in range(8):
+        scheduler.add(sequence(100, new=100, consumer="a", first=place + 2))
+    run(scheduler, model, steps=10)
+    running = list(scheduler.running)
+    scheduler.add(sequence(1900, new=10, consumer="b", first=500))
+
+    for _ in range(3):
+        model.compute(scheduler, scheduler.schedule())
+
+    assert scheduler.running == running
+    # Nor is what was kept given up for nothing.
+    assert scheduler._prefixes.find(sequence(100, new=1, consumer="a", first=99), []) is not None
+
+
+def test_what_outgrows_the_memory_takes_no_room_from_who_holds_less() -> None:
+    scheduler, model = Scheduler(Limits(running=8, cache_tokens=1024, prefill_tokens=512)), Model(1024)
+    quiet = sequence(100, new=200, consumer="quiet", first=50)
+    for place in range(3):
+        scheduler.add(sequence(60, new=140, consumer="flood", first=place + 2))
+    run(scheduler, model, steps=2)
+    scheduler.add(quiet)
+
+    computed = 0
+    while len(quiet.generated) < quiet.max_new_tokens:
+        plan = scheduler.schedule()
+        computed += sum(chunk.count for chunk in plan.chunks if chunk.sequence is quiet)
+        model.compute(scheduler, plan)
+
+    assert computed == 100 + 199
+
+
+def test_background_work_gives_its_memory_up_before_an_interactive_text() -> None:
+    scheduler, model = Scheduler(Limits(running=8, cache_tokens=256, prefill_tokens=512)), Model(256)
+    scheduler.add(sequence(60, new=150, consumer="a", background=True, first=2))
+    run(scheduler, model, steps=2)
+    asked = sequence(60, new=60, consumer="b", first=3)
+    scheduler.add(asked)
+
+    computed = 0
+    while len(asked.generated) < asked.max_new_tokens:
+        plan = scheduler.schedule()
+        computed += sum(chunk.count for chunk in plan.chunks if chunk.sequence is asked)
+        model.compute(scheduler, plan)
+
+    assert computed == 60 + 59
+
+
+def test_copies_start_before_what_their_consumer_sent_later() -> None:
+    scheduler, model = Scheduler(Limits(running=2, cache_tokens=4096, prefill_tokens=512)), Model(4096)
+    text, copy = sequence(40, new=30, first=2), sequence(40, new=3, first=2)
+    text.copies = [copy]
+    scheduler.add(text)
+    later = [sequence(40, new=2, first=place + 3) for place in range(10)]
+    for each in later:
+        scheduler.add(each)
+
+    run(scheduler, model, steps=6)
+
+    assert len(copy.generated) == copy.max_new_tokens
+    assert not later[5].generated
+
+
+def test_copies_of_a_text_that_is_cancelled_with_them_never_start() -> None:
+    scheduler = Scheduler(Limits(running=2, cache_tokens=512, prefill_tokens=64))
+    text = sequence(40, new=3)
+    text.copies = [sequence(40, new=3)]
+    scheduler.add(text)
+    for each in (text, *text.copies):
+        each.cancelled = True
+
+    assert scheduler.schedule().chunks == []
+    assert not scheduler.waiting
