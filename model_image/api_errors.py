@@ -13,7 +13,6 @@ _TABLE: dict[str, tuple[int, str]] = {
     "not_found": (404, _INVALID),
     "model_not_found": (404, _INVALID),
     "method_not_allowed": (405, _INVALID),
-    "request_timeout": (408, _INVALID),
     "request_too_large": (413, _INVALID),
     "unsupported_media_type": (415, _INVALID),
     "overloaded": (429, "rate_limit_error"),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _INTERNAL = frozenset({"/health", "/ready", "/metrics"})
 _EVENT_STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+_ERROR_SECONDS = 5.0  # for an error to be written, which a client that stopped reading would put off for ever
 _CLIENT_LEFT = 499  # nginx's status for it; appears in the log only
 
 
@@ -91,8 +92,18 @@ class Exchange:
         self.write_seconds += time.monotonic() - began
 
     async def reply_error(self, error: ApiError, *, allow: str | None = None) -> None:
-        """Sends an error, as an answer or as the last event of a stream that has begun; `allow` names the methods."""
+        """
+        Sends an error, as an answer or as the last event of a stream that has begun; `allow` names the methods.
+
+        If the client does not take it within 5 s, the answer stays unfinished, at which the HTTP server closes the
+        connection.
+        """
         self.code = error.code
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ERROR_SECONDS):
+                await self._send_error(error, allow=allow)
+
+    async def _send_error(self, error: ApiError, *, allow: str | None) -> None:
         body = orjson.dumps(error.answer())
         if self.status:
             await self.send({"type": "http.response.body", "body": b"data: " + body + b"\n\n", "more_body": False})
@@ -161,7 +172,11 @@ class ModelServer:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one HTTP request; never raises, so that no text can reach the HTTP server's own log."""
+        """
+        Serves one HTTP request. What goes wrong with it is answered, so that no text reaches the HTTP server's own log.
+
+        Raises ValueError for another protocol, and what `send` raises when an error is answered.
+        """
         if scope["type"] != "http":
             raise ValueError("this application serves HTTP only; run it with lifespan and websockets off")
         given = Headers(scope=scope).get("x-modelkeep-request-id", "")

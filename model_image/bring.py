@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from model_image.artefacts import fetch_from_s3, verify
+from model_image.artefacts import Manifest, fetch_from_s3, verify
 from model_image.errors import Interrupted
 from model_image.places import interruptible
-from model_image.settings import Settings, SettingsError, read_settings
+from model_image.settings import ModelSetting, Settings, SettingsError, read_settings
 from model_image.tls import make_certificate
 
 
@@ -26,7 +26,7 @@ def main(argv: list[str], environment: Mapping[str, str]) -> int:
         return 2
     try:
         with interruptible():
-            bring(settings, client=_s3_client() if settings.models_bucket else None)
+            bring(settings, client=s3_client(settings))
     except Interrupted as stopped:
         sys.stderr.write(f"model_image bring: {stopped}\n")
         return stopped.exit_code
@@ -35,24 +35,38 @@ def main(argv: list[str], environment: Mapping[str, str]) -> int:
 
 def bring(settings: Settings, *, client: Any) -> None:
     """
-    Brings every model of the settings from the bucket to `cache_dir/name/version`; makes a certificate in `tls_dir`.
+    Brings every model of the settings, as `bring_one` does; makes a certificate in `tls_dir`.
 
-    Without a bucket, what is in `cache_dir` is verified. Raises ArtefactError for a model that is missing or altered,
-    and SettingsError for one that was not made for its tasks.
+    Raises ArtefactError and SettingsError.
     """
     for setting in settings.models:
-        if settings.models_bucket:
-            directory = fetch_from_s3(client, settings.models_bucket, setting.name, setting.version, settings.cache_dir)
-        else:
-            directory = settings.cache_dir / setting.name / setting.version
-        setting.check(verify(directory))
+        directory, _ = bring_one(settings, setting, client=client)
         sys.stdout.write(f"verified {directory}\n")
     if settings.tls_dir:
         certificate, _ = make_certificate(Path(settings.tls_dir), host=settings.host)
         sys.stdout.write(f"made {certificate}\n")
 
 
-def _s3_client() -> Any:
+def bring_one(settings: Settings, setting: ModelSetting, *, client: Any) -> tuple[Path, Manifest]:
+    """
+    Brings one model from the bucket to `cache_dir/name/version`, verified: that directory and what it holds.
+
+    Without a bucket, what is in `cache_dir` is verified. Raises ArtefactError for a model that is missing or altered,
+    and SettingsError for one that was not made for its tasks.
+    """
+    if settings.models_bucket:
+        directory = fetch_from_s3(client, settings.models_bucket, setting.name, setting.version, settings.cache_dir)
+    else:
+        directory = settings.cache_dir / setting.name / setting.version
+    manifest = verify(directory)
+    setting.check(manifest)
+    return directory, manifest
+
+
+def s3_client(settings: Settings) -> Any:
+    """A client for the bucket of the settings; None without one."""
+    if not settings.models_bucket:
+        return None
     import boto3  # noqa: PLC0415  (half a second that a directory without a bucket does not need)
     from botocore.config import Config  # noqa: PLC0415
 

@@ -2,10 +2,11 @@
 
 import http.client
 import os
-import ssl
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+from model_image.tls import trusting
 
 TIMEOUT_SECONDS = 5.0
 # What the server's own settings default to.
@@ -40,10 +41,7 @@ def ready_status(environment: Mapping[str, str]) -> int:
 def _connection(host: str, port: int, *, tls_directory: str) -> http.client.HTTPConnection:
     if not tls_directory:
         return http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
-    # The server's certificate is its own: that very one is trusted, whatever names it has, and no other.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.load_verify_locations(Path(tls_directory) / "server.crt")
+    context = trusting(Path(tls_directory))
     return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=context)
 
 

@@ -6,14 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model_image.artefacts import Manifest, fetch_from_s3, verify
+from model_image.artefacts import Manifest
 from model_image.batching.encoder_batches import BatchLimits
 from model_image.batching.encoder_loop import EncoderInput, EncoderLoop
 from model_image.batching.generation_loop import Deliveries, GenerationLoop
 from model_image.batching.scheduler import Limits, Scheduler
 from model_image.batching.turns import Turns
+from model_image.bring import bring_one, s3_client
 from model_image.metrics import Meter, Metrics
-from model_image.registry import Registry, ServedModel
+from model_image.registry import GENERATIVE_TASKS, Registry, ServedModel
 from model_image.request_log import JsonLog
 from model_image.settings import ModelSetting, Settings
 from model_image.tasks.generation import Ask, generate
@@ -83,19 +84,9 @@ class Loader:
         prepare_torch(threads=self._settings.threads)
 
     async def _bring_all(self) -> list[tuple[Path, Manifest]]:
-        return [await asyncio.to_thread(self._bring, setting) for setting in self._settings.models]
-
-    def _bring(self, setting: ModelSetting) -> tuple[Path, Manifest]:
-        """The verified artefact, from the bucket if there is one."""
         settings = self._settings
-        if settings.models_bucket:
-            client = _s3_client()
-            directory = fetch_from_s3(client, settings.models_bucket, setting.name, setting.version, settings.cache_dir)
-        else:
-            directory = settings.cache_dir / setting.name / setting.version
-        manifest = verify(directory)
-        setting.check(manifest)
-        return directory, manifest
+        client = await asyncio.to_thread(s3_client, settings)
+        return [await asyncio.to_thread(bring_one, settings, setting, client=client) for setting in settings.models]
 
     def _load(self, setting: ModelSetting, directory: Path, manifest: Manifest) -> "Loaded":
         from model_image.engines.load import load  # noqa: PLC0415  (see _import_engines)
@@ -105,7 +96,8 @@ class Loader:
             architecture=manifest.architecture,
             tasks=setting.tasks,
             weights=setting.weights,
-            cache_bytes=self._settings.kv_cache_mb * _MIB,
+            cache_bytes=None if self._settings.kv_cache_mb is None else self._settings.kv_cache_mb * _MIB,
+            share=1 / max(1, sum(bool(set(GENERATIVE_TASKS) & set(other.tasks)) for other in self._settings.models)),
             most_running=_RUNNING,
         )
 
@@ -181,10 +173,3 @@ class Loader:
 def _hand_out(deliveries: Deliveries) -> None:
     for sequence, progress in deliveries:
         sequence.on_progress(progress)
-
-
-def _s3_client() -> Any:
-    import boto3  # noqa: PLC0415  (half a second that a server without a bucket does not need)
-    from botocore.config import Config  # noqa: PLC0415
-
-    return boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": 5}))

@@ -1,5 +1,6 @@
 """Prometheus metrics, and the same in short for CloudWatch; no label holds anything a user sent."""
 
+import collections
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -200,17 +201,23 @@ class Meter:
         self._bound.prompt_tokens.inc(tokens)
 
     def made(self, choices: Iterable[int]) -> float:
-        """Counts the tokens of one step, one of each of these choices, and returns the time.monotonic() of it."""
+        """
+        Counts tokens that came together, one for each time a choice is named, and returns the time.monotonic() of it.
+
+        They are those of one step, or of several while the client was slow to read: a choice's tokens then share the
+        time since its last one evenly. What comes along with the first token of a choice has no time to share.
+        """
         now = time.monotonic()
         if self.first_token_seconds is None:
             self.first_token_seconds = now - self.started
             self._bound.first_token.observe(self.first_token_seconds)
-        tokens = 0
-        for choice in choices:
-            tokens += 1
+        counts = collections.Counter(choices)
+        for choice, count in counts.items():
             if choice in self._last:
-                self._bound.inter_token.observe(now - self._last[choice])
+                for _ in range(count):
+                    self._bound.inter_token.observe((now - self._last[choice]) / count)
             self._last[choice] = now
+        tokens = counts.total()
         self.generation_tokens += tokens
         self._bound.generation_tokens.inc(tokens)
         self._metrics.count_tokens_made(tokens)

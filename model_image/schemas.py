@@ -33,7 +33,7 @@ Stop = Annotated[
 ]
 Seed = Annotated[int | None, Field(ge=-(2**63), le=2**63 - 1)]
 Temperature = Annotated[float | None, Field(ge=0.0, le=2.0)]
-TopP = Annotated[float | None, Field(gt=0.0, le=1.0)]
+TopP = Annotated[float | None, Field(ge=0.0, le=1.0)]
 Choices = Annotated[int | None, Field(ge=1, le=16)]
 UserLabel = Annotated[str | None, Field(max_length=512)]
 

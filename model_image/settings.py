@@ -49,7 +49,8 @@ class Settings(BaseModel):
 
     An empty `models_bucket` serves what is in `cache_dir`; an empty `tls_dir` serves plain HTTP; an empty
     `autoscaling_group` writes no CloudWatch metrics; an empty `otlp_endpoint`, a collector's base URL, makes no traces.
-    `threads` (default: every core) are those of one computing step.
+    `threads` (default: every core) are those of one computing step. `kv_cache_mb` is the memory for keys and values of
+    each generative model (default: an eighth of the machine's, 2 GiB at most, or most of what a GPU has left, shared).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,7 +69,7 @@ class Settings(BaseModel):
     body_limit_kb: Annotated[int, Field(ge=1, le=10_240)] = 64
     timeout_seconds: Annotated[float, Field(gt=0, le=900)] = 900
     threads: Annotated[int | None, Field(ge=1, le=1024)] = None
-    kv_cache_mb: Annotated[int, Field(ge=1, le=1_000_000)] = 2048
+    kv_cache_mb: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
 
     @model_validator(mode="after")
     def _names_are_distinct(self) -> Self:

@@ -2,9 +2,7 @@
 
 import http.client
 import math
-import os
 import re
-import ssl
 import sys
 import time
 from collections.abc import Collection, Mapping
@@ -18,6 +16,7 @@ from model_image.errors import Interrupted, ModelImageError
 from model_image.places import interruptible
 from model_image.request_log import JsonLog
 from model_image.settings import Settings, SettingsError, read_settings
+from model_image.tls import trusting
 
 USAGE = "usage: python -m model_image watch METRIC [METRIC ...]"
 TIMEOUT_SECONDS = 5.0
@@ -107,11 +106,8 @@ def requests_in_flight(text: str, names: Collection[str]) -> float:
 def _connection(settings: Settings) -> http.client.HTTPConnection:
     if not settings.tls_dir:
         return http.client.HTTPConnection("127.0.0.1", settings.port, timeout=TIMEOUT_SECONDS)
-    # The certificate that this instance made is trusted, and no other; a restart makes a new one.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
     try:
-        context.load_verify_locations(os.fspath(Path(settings.tls_dir) / "server.crt"))
+        context = trusting(Path(settings.tls_dir))  # each time, since a restart makes a new certificate
     except OSError as error:
         raise WatchError(f"{settings.tls_dir}/server.crt is not there yet") from error
     return http.client.HTTPSConnection("127.0.0.1", settings.port, timeout=TIMEOUT_SECONDS, context=context)

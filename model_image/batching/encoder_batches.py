@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol, TypeVar
 
 from model_image.batching.fair_queue import FairQueue
@@ -15,6 +16,9 @@ class Sized(Protocol):
 
 
 Item = TypeVar("Item", bound=Sized)
+
+# Among so many texts there are enough of like length, and to form a batch takes no longer however many wait.
+_LOOKED_AT = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +39,10 @@ def next_batch(queue: FairQueue[Item], limits: BatchLimits) -> list[Item]:
     Takes the next batch out of a queue that is not empty.
 
     The text whose turn it is is always in it, and alone it may be over `tokens`. Packed, the next ones in turn join
-    while the bounds hold. With padding, those join that are closest to it in length.
+    while the bounds hold. With padding, of the 512 next ones those join that are closest to it in length.
     """
     if limits.waste is not None:
-        waiting = list(queue)
+        waiting = list(islice(queue, _LOOKED_AT))
         places = form_padded([len(item) for item in waiting], limits, limits.waste)
         chosen = {id(waiting[place]) for place in places[1:]}
         return [queue.pop(), *queue.take(lambda item: id(item) in chosen)]

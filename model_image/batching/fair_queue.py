@@ -99,11 +99,6 @@ class FairQueue(Generic[T]):
         """The cost of all that waits."""
         return self._interactive.tokens + self._background.tokens
 
-    @property
-    def waiting_consumers(self) -> int:
-        """The consumers that have something waiting."""
-        return len(self._interactive.flows.keys() | self._background.flows.keys())
-
     def __len__(self) -> int:
         return self._interactive.size + self._background.size
 
@@ -176,18 +171,17 @@ class _Class(Generic[T]):
         return [entry.item for entry in sorted(_all(dropped), key=lambda entry: entry.number)]
 
     def in_turn(self) -> Iterator[T]:
-        turns = [(*flow.turn, consumer, 0) for consumer, flow in self.flows.items()]
-        entries = {consumer: list(flow.entries) for consumer, flow in self.flows.items()}
+        entries = {consumer: iter(flow.entries) for consumer, flow in self.flows.items()}
+        turns = [(*flow.turn, consumer, next(entries[consumer])) for consumer, flow in self.flows.items()]
         heapq.heapify(turns)
         while turns:
-            start, _, consumer, place = turns[0]
-            entry = entries[consumer][place]
+            start, _, consumer, entry = turns[0]  # no two entries have the same number
             yield entry.item
-            if place + 1 == len(entries[consumer]):
+            following = next(entries[consumer], None)
+            if following is None:
                 heapq.heappop(turns)
             else:
-                after = entries[consumer][place + 1].number
-                heapq.heapreplace(turns, (start + entry.cost, after, consumer, place + 1))
+                heapq.heapreplace(turns, (start + entry.cost, following.number, consumer, following))
 
     def _flow(self, consumer: str) -> _Flow[T]:
         flow = self.flows.get(consumer)

@@ -12,7 +12,8 @@ class Turns:
     Runs the steps of every engine on one thread, first come, first served.
 
     A step already uses every core. Steps of two engines at once would each bring a team of threads of their own to
-    the same cores; and a plain lock is not fair, so that a busy generation loop could keep the encoders waiting.
+    the same cores; and a plain lock is not fair, so that a busy generation loop could keep the encoders waiting. The
+    thread ends when this object is no longer used.
     """
 
     def __init__(self) -> None:
@@ -21,7 +22,3 @@ class Turns:
     def run(self, step: Callable[[], T]) -> T:
         """Waits for a turn, runs `step` and returns what it returns or raises."""
         return self._thread.submit(step).result()
-
-    def close(self) -> None:
-        """Ends the thread after the step that runs now."""
-        self._thread.shutdown(wait=False, cancel_futures=True)

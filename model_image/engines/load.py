@@ -32,6 +32,8 @@ _KINDS = {
     "classification": {"sentiment"},
     "masks": {"fill-mask", "augmentation"},
 }
+_GPU_PART = 0.85
+_MOST_CPU_BYTES = 2 << 30
 # The pooler of BERT is not read by any task here, so a checkpoint without one is whole.
 _UNUSED_WEIGHTS = ("pooler.",)
 
@@ -72,14 +74,16 @@ def load(
     architecture: str,
     tasks: tuple[str, ...],
     weights: Weights = "float32",
-    cache_bytes: int = 1 << 28,
+    cache_bytes: int | None = None,
+    share: float = 1.0,
     most_running: int = 32,
 ) -> Loaded:
     """
     Loads a verified artefact.
 
-    The keys and values of generation take `cache_bytes` at most, and no more than `most_running` texts can use. Raises
-    ArtefactError if the artefact cannot serve its tasks, weights are missing, or one full context has no room.
+    The keys and values of generation take `cache_bytes` at most (None: this model's `share` of what the machine spares,
+    and room for one context in any case), and no more than `most_running` texts can use. Raises ArtefactError if the
+    artefact cannot serve its tasks, weights are missing, or one full context has no room.
     """
     for task in tasks:
         if not architecture.endswith(_HEADS[task]):
@@ -96,7 +100,7 @@ def load(
         )
     context = _context_length(directory, model.config, tokenizer)
     if GENERATIVE & set(tasks):
-        cache_tokens = _cache_tokens(model, context, cache_bytes=cache_bytes, most_running=most_running)
+        cache_tokens = min(_cache_tokens(model, context, cache_bytes, share), most_running * context)
         sample = tokenizer.encode(SAMPLE).ids[:context]
         engine, quality = fit_generation(
             model, name=architecture, weights=weights, cache_tokens=cache_tokens, sample=sample
@@ -206,17 +210,25 @@ def _labels(config: Any) -> tuple[str, ...]:
     return tuple(config.id2label[place] for place in sorted(config.id2label))
 
 
-def _cache_tokens(model: Any, context: int, *, cache_bytes: int, most_running: int) -> int:
-    """The tokens whose keys and values fit `cache_bytes`; ArtefactError if not even one full context does."""
+def _cache_tokens(model: Any, context: int, cache_bytes: int | None, share: float) -> int:
+    """The tokens whose keys and values fit; ArtefactError if not even one full context does."""
     config = model.config
     per_token = 2 * config.num_hidden_layers * key_heads(config) * head_size(config) * model.dtype.itemsize
-    affordable = cache_bytes // per_token
-    if affordable < context:
+    if cache_bytes is None:
+        return max(context, int(share * _spare_bytes(model.device) // per_token))
+    if cache_bytes // per_token < context:
         raise ArtefactError(
             f"MODELKEEP_KV_CACHE_MB is {cache_bytes >> 20}, one full context of {type(model).__name__} takes "
             f"{(per_token * context >> 20) + 1}; raise it"
         )
-    return int(min(affordable, most_running * context))
+    return int(cache_bytes // per_token)
+
+
+def _spare_bytes(device: torch.device) -> float:
+    """What keys and values may take of a GPU that has its models, or of a machine that has other things to hold."""
+    if device.type == "cuda":
+        return _GPU_PART * torch.cuda.mem_get_info(device)[0]
+    return min(_MOST_CPU_BYTES, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 8)
 
 
 def _read_json(path: Path) -> Any:

@@ -61,8 +61,13 @@ class TextEncoder:
         return self._copy.encode(rendered.replace(_MARK, ""), add_special_tokens=False)
 
     def ids_of(self, encoding: Encoding) -> list[int]:
-        """The ids of an encoding as the model knows them."""
-        return [self._true_id.get(token, token) for token in encoding.ids]
+        """The ids of an encoding as the model knows them; those that the post-processor put in are so already."""
+        pairs = zip(encoding.ids, encoding.special_tokens_mask, strict=True)
+        return [token if added else self._true_id.get(token, token) for token, added in pairs]
+
+    def spells_control(self, text: str) -> bool:
+        """Whether the characters of a control token stand in a text."""
+        return self._control is not None and self._control.search(text) is not None
 
     def _id_of(self, content: str) -> int:
         name = self._alias.get(content, content)

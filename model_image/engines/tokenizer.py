@@ -13,6 +13,8 @@ from model_image.engines.text_encoder import TextEncoder
 from model_image.errors import ArtefactError
 from model_image.vocabulary import Encoded, TemplateRefusedError
 
+_SAMPLE = "The quick brown fox jumps over 13 lazy dogs, abc."
+
 
 class Tokenizer:
     """The tokenizer of one artefact. Thread-safe; knows no limit of length (that is the model's)."""
@@ -28,6 +30,7 @@ class Tokenizer:
         except (OSError, ValueError, AttributeError) as error:
             remedy = "publish the model again with its tokenizer.json"
             raise ArtefactError(f"{directory} has no usable tokenizer ({type(error).__name__}); {remedy}") from error
+        self._check_plain(directory)
         added = self._fast.get_added_tokens_decoder()
         self._added = {token: entry.content for token, entry in added.items()}
         self.special_tokens = frozenset(token for token, entry in added.items() if entry.special)
@@ -36,8 +39,16 @@ class Tokenizer:
         self.pad_token: int = self._pretrained.pad_token_id or 0
         self.mask_token: str | None = self._pretrained.mask_token
         self.mask_token_id: int | None = self._pretrained.mask_token_id if self.mask_token else None
+        self.largest_id = max(self._fast.get_vocab(with_added_tokens=True).values())
         self.has_chat_template = self._pretrained.chat_template is not None
         self._marks_continuations = any(token.startswith("##") for token in self._fast.get_vocab())
+
+    def _check_plain(self, directory: Path) -> None:
+        """Raises ArtefactError where a text that spells no control token has other ids as data than as a prompt."""
+        text = " ".join(word for word in _SAMPLE.split() if not self._texts.spells_control(word))
+        if self.encode(text) != self.encode_plain(text):
+            found = f"{directory} has a tokenizer whose control tokens cannot be kept apart from text"
+            raise ArtefactError(f"{found}; number them in its tokenizer.json as transformers does when it saves one")
 
     def encode(self, text: str) -> Encoded:
         """Ids of a prompt as its caller wrote it: a special token spelled out in it is that token."""

@@ -1,5 +1,7 @@
 """POST /v1/fill-mask."""
 
+import asyncio
+
 from model_image.answers import FillMaskAnswer, MaskEntry
 from model_image.api_errors import ApiError
 from model_image.batching.encoder_loop import Candidates, EncoderInput
@@ -10,6 +12,7 @@ from model_image.tasks.texts import check_length, compute, count, tokenise, usag
 
 _MASKS = 16
 _MOST_CHARACTERS = 8_000_000
+_MOST_CANDIDATES = 50_000
 
 
 async def fill(model: ServedModel, request: FillMaskRequest, meter: Meter) -> FillMaskAnswer:
@@ -19,11 +22,7 @@ async def fill(model: ServedModel, request: FillMaskRequest, meter: Meter) -> Fi
     _check_size(texts, inputs, request.top_k)
     count(meter, inputs)
     results = await compute(model.mask_loop, inputs, meter)
-    data = [
-        _entry(model, texts[index], index=index, mask=mask, candidates=candidates, top_k=request.top_k)
-        for index, masks in enumerate(results)
-        for mask, candidates in enumerate(masks)
-    ]
+    data = await asyncio.to_thread(_entries, model, texts, results, request.top_k)
     return {"data": data, "model": model.name, "usage": usage(meter)}
 
 
@@ -41,10 +40,22 @@ def masked_input(model: ServedModel, text: str, index: int) -> EncoderInput:
 
 def _check_size(texts: list[str], inputs: list[EncoderInput], top_k: int) -> None:
     """Raises ApiError where the answer, which holds a text once for each candidate, would be very large."""
+    if top_k * sum(len(item.places) for item in inputs) > _MOST_CANDIDATES:
+        limit = f"the answer would hold over {_MOST_CANDIDATES:,} candidates"
+        raise ApiError("invalid_value", f"{limit}; lower 'top_k' or send fewer texts or masks", param="top_k")
     characters = top_k * sum(len(text) * len(item.places) for text, item in zip(texts, inputs, strict=True))
     if characters > _MOST_CHARACTERS:
         limit = f"the answer would hold over {_MOST_CHARACTERS // 1_000_000} million characters"
         raise ApiError("invalid_value", f"{limit}; lower 'top_k' or send fewer or shorter texts", param="top_k")
+
+
+def _entries(model: ServedModel, texts: list[str], results: list[list[Candidates]], top_k: int) -> list[MaskEntry]:
+    """One entry for each mask; to be called off the event loop, since thousands of candidates take long."""
+    return [
+        _entry(model, texts[index], index=index, mask=mask, candidates=candidates, top_k=top_k)
+        for index, masks in enumerate(results)
+        for mask, candidates in enumerate(masks)
+    ]
 
 
 def _entry(model: ServedModel, text: str, *, index: int, mask: int, candidates: Candidates, top_k: int) -> MaskEntry:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import ParamSpec, TypeVar
 
 from model_image.answers import Usage
@@ -53,20 +54,29 @@ async def compute(
     loop: EncoderLoop[Result], inputs: Sequence[EncoderInput], meter: Meter | None = None
 ) -> list[Result]:
     """
-    Results in the order of the inputs; a cancelled request takes out what is still queued. Raises ApiError.
+    Results in the order of the inputs; a request that is cancelled or fails takes out what is still queued.
+
+    Raises ApiError.
 
     `meter` is that of the request, whose caller decides whose turn it is; None for the server's own.
     """
+    if meter is None:
+        return await _gather(loop.submit(inputs))
     began = time.monotonic()
+    futures = loop.submit(inputs, caller=meter.caller)
+    with meter.queued(lambda: not any(future.running() or future.done() for future in futures)):
+        results = await _gather(futures)
+    meter.stage("encode", began, time.monotonic())
+    return results
+
+
+async def _gather(futures: Sequence[Future[Result]]) -> list[Result]:
+    """All results, or at the first batch that failed ApiError; the texts of the others are not computed then."""
     try:
-        if meter is None:
-            return await asyncio.gather(*map(asyncio.wrap_future, loop.submit(inputs)))
-        futures = loop.submit(inputs, caller=meter.caller)
-        with meter.queued(lambda: not any(future.running() or future.done() for future in futures)):
-            results = await asyncio.gather(*map(asyncio.wrap_future, futures))
-        meter.stage("encode", began, time.monotonic())
-        return results
+        return await asyncio.gather(*map(asyncio.wrap_future, futures))
     except BatchFailed:
+        for future in futures:
+            future.cancel()
         raise ApiError("internal_error", "the model failed on this request; send it again") from None
 
 

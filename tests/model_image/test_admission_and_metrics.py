@@ -1,9 +1,11 @@
 """Who is let in as whom, and what is measured under which name."""
 
 import json
+import time
 
 import boto3
 import httpx
+import pytest
 
 from model_image.batching.caller import Caller
 from model_image.cloudwatch import metric_line
@@ -121,6 +123,23 @@ def test_a_step_of_several_choices_is_counted_once_for_each() -> None:
     assert 'modelkeep_generation_tokens_total{model_name="m",task="completions"} 3.0' in text
     assert 'modelkeep_inter_token_latency_seconds_count{model_name="m",task="completions"} 1.0' in text
     assert 'modelkeep_time_to_first_token_seconds_count{model_name="m",task="completions"} 1.0' in text
+
+
+def test_tokens_that_come_together_share_the_time_since_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = Metrics()
+    meter = metrics.meter(model="m", task="completions", started=0.0)
+    labels = {"model_name": "m", "task": "completions"}
+    buckets = "modelkeep_inter_token_latency_seconds_bucket"
+
+    for now, choices in ((10.0, [0, 0]), (12.0, [0, 0, 1, 0, 0])):  # steps that waited while a client was slow to read
+        monkeypatch.setattr(time, "monotonic", lambda now=now: now)
+        assert meter.made(choices) == now
+
+    assert metrics.registry.get_sample_value("modelkeep_inter_token_latency_seconds_count", labels) == 4
+    assert metrics.registry.get_sample_value("modelkeep_inter_token_latency_seconds_sum", labels) == 2.0
+    assert metrics.registry.get_sample_value(buckets, labels | {"le": "0.25"}) == 0
+    assert metrics.registry.get_sample_value(buckets, labels | {"le": "0.5"}) == 4
+    assert meter.generation_tokens == 7
 
 
 def test_requests_wait_for_as_long_as_they_say() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from model_image import app
 from model_image.batching.generation_loop import Deliveries, GenerationLoop
 from model_image.batching.scheduler import Limits, Plan, Scheduler
 from model_image.batching.sequence import Progress, ScoredToken
@@ -127,6 +128,31 @@ def test_a_client_that_leaves_takes_its_sequences_out_at_once() -> None:
     assert (server.logged[-1]["status"], server.logged[-1]["code"]) == (499, "client_left")
 
 
+def test_a_client_that_stops_reading_is_dropped_after_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "_ERROR_SECONDS", 0.05)
+    server = InProcess(timeout_seconds=0.05)
+    sent: list[str] = []
+    incoming = [{"type": "http.request", "body": json.dumps(BODY | {"stream": True}).encode()}]
+
+    async def receive() -> Any:
+        return incoming.pop() if incoming else await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+        if len(sent) > 1:  # as the HTTP server does while what was written before is not read
+            await asyncio.Event().wait()
+
+    async def talk() -> None:
+        async with asyncio.timeout(30):
+            await server.app(dict(SCOPE), receive, send)
+
+    asyncio.run(talk())
+    assert sent == ["http.response.start", "http.response.body", "http.response.body"]
+    assert server.loop.cancelled == server.loop.submitted
+    assert server.admission.inside == 0
+    assert server.logged[-1]["code"] == "timeout"
+
+
 class GatedEngine:
     """An engine whose steps end when the test lets them; every step makes one token of each sequence."""
 
@@ -160,12 +186,11 @@ def test_the_slot_of_a_client_that_left_is_free_in_the_next_step() -> None:
         )  # fmt: skip
         loop.start()
         server = InProcess(generation=loop)
-        leaver, stayer = Client(server, {"max_tokens": 50}), Client(server, {"max_tokens": 3})
+        leaver, stayer = Client(server, {"max_tokens": 50}), Client(server, {"max_tokens": 20})
 
         # Both are within one step when one of them leaves; it is cancelled before that step is over.
-        engine.let(2)
         while await asyncio.to_thread(engine.begun.get) < 2:
-            pass
+            engine.let(1)
         leaver.left.set()
         await leaver.served
         engine.let(50)

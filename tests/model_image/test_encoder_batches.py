@@ -72,5 +72,29 @@ def test_a_flood_does_not_hold_up_another_consumer() -> None:
     assert texts[-1] in [*next_batch(queue, PACKED), *next_batch(queue, PACKED)]
 
 
+@dataclass(frozen=True, eq=False)
+class Watched(Text):
+    """A text that notes when its length is looked at."""
+
+    seen: "list[Watched]"
+
+    def __len__(self) -> int:
+        self.seen.append(self)
+        return self.length
+
+
+def test_a_padded_batch_is_formed_of_what_is_next_however_much_waits() -> None:
+    seen: list[Watched] = []
+    queue: FairQueue[Watched] = FairQueue()
+    for number in range(4000):
+        queue.add(Watched(10, f"consumer {number % 20}", seen), caller=Caller(f"consumer {number % 20}"), cost=10)
+
+    batch = next_batch(queue, PADDED)
+
+    assert len(batch) == PADDED.texts
+    assert len({id(text) for text in seen}) <= 512
+    assert len(queue) == 4000 - len(batch)
+
+
 def test_padded_texts_of_like_length_travel_together() -> None:
     assert sorted(form_padded([10, 100, 11, 90, 10], PADDED, 0.2)) == [0, 2, 4]

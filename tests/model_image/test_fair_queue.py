@@ -78,7 +78,6 @@ class Operations(RuleBasedStateMachine):
         items = [item for items in self.waiting.values() for item in items]
         assert len(self.queue) == len(items)
         assert self.queue.tokens == sum(cost for _, _, cost in items)
-        assert self.queue.waiting_consumers == len({caller.consumer for caller, _, _ in items})
         assert list(self.queue) == emptied(copy.deepcopy(self.queue))
         assert (self.queue.peek() is None) == (not items)
 

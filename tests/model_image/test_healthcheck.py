@@ -1,6 +1,8 @@
 """The container's health check against servers that are ready, not ready, and not there."""
 
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,6 +60,14 @@ def test_the_servers_own_certificate_is_trusted_and_no_other(
         assert healthcheck.main({**environment, "MODELKEEP_TLS_DIR": str(tmp_path / "tls")}) == 0
         assert healthcheck.main({**environment, "MODELKEEP_TLS_DIR": str(tmp_path / "other")}) == 1
     assert "/ready does not answer (SSLCertVerificationError)" in capsys.readouterr().err
+
+
+def test_asking_loads_nothing_heavy() -> None:
+    """The check runs every few seconds beside the server."""
+    program = "import sys, model_image.healthcheck; print(*{name.split('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert "model_image" in loaded
+    assert {"cryptography", "pydantic", "boto3", "torch"}.isdisjoint(loaded)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ WRONG: list[tuple[type[Request], dict[str, Any], str]] = [
     (CompletionRequest, COMPLETION | {"temperature": "1"}, "field 'temperature': input should be a valid number"),
     (CompletionRequest, COMPLETION | {"max_tokens": True}, "field 'max_tokens': input should be a valid integer"),
     (CompletionRequest, COMPLETION | {"max_tokens": 0}, "'max_tokens' of 0 generates nothing and needs 'echo': true"),
-    (CompletionRequest, COMPLETION | {"top_p": 0}, "field 'top_p': input should be greater than 0"),
+    (CompletionRequest, COMPLETION | {"top_p": -0.1}, "field 'top_p': input should be greater than or equal to 0"),
     (CompletionRequest, COMPLETION | {"logprobs": 6}, "field 'logprobs': input should be less than or equal to 5"),
     (CompletionRequest, COMPLETION | {"seed": 2**64}, "field 'seed': input should be"),
     (
@@ -165,6 +165,11 @@ def test_fields_of_openai_that_ask_for_nothing_are_taken() -> None:
     }
 
     assert parse(orjson.dumps(COMPLETION | nothing), CompletionRequest).prompts == ["p"]
+
+
+@pytest.mark.parametrize("top_p", [0, 0.0, 1])
+def test_top_p_has_openais_range(top_p: float) -> None:
+    assert parse(orjson.dumps(COMPLETION | {"top_p": top_p}), CompletionRequest).top_p == top_p
 
 
 @pytest.mark.parametrize("route", POSTS, ids=lambda route: route.path)

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer as FastTokenizer
 
 from model_image.engines.text_encoder import TextEncoder, _pattern
 from model_image.engines.tokenizer import Tokenizer
+from model_image.errors import ArtefactError
 from tests import tiny_models
 
 # The shapes of some families' templates, written for these tests.
@@ -238,6 +239,35 @@ def test_a_first_token_that_the_model_wants_is_kept() -> None:
     assert encoder.ids_of(encoder.encode("dog <s>"))[0] == token
     assert encoder.ids_of(encoder.encode("dog")) == fast.encode("dog").ids
     assert encoder.ids_of(encoder.encode("dog <s>")).count(token) == 1
+
+
+def first_token_behind_the_vocabulary() -> FastTokenizer:
+    """`</s>` is in the model's own vocabulary and `<s>`, which every text begins with, was added behind it."""
+    fast = FastTokenizer(models.BPE({"<unk>": 0, "</s>": 1, "a": 2, "b": 3}, [], unk_token="<unk>"))
+    fast.add_special_tokens(["<unk>", "</s>", "<s>"])
+    fast.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 4)])
+    return fast
+
+
+def test_a_first_token_behind_the_vocabulary_stays_itself() -> None:
+    encoder = TextEncoder(first_token_behind_the_vocabulary(), template="")
+
+    assert encoder.ids_of(encoder.encode("ab")) == [4, 2, 3]
+    assert encoder.ids_of(encoder.joined("</s>", ["a", "b"])) == [4, 2, 1, 3]
+
+
+def test_a_tokenizer_whose_texts_would_be_read_otherwise_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    wrapper: Any = PreTrainedTokenizerFast
+    wrapper(tokenizer_object=first_token_behind_the_vocabulary(), bos_token="<s>").save_pretrained(tmp_path)
+    assert Tokenizer(tmp_path).encode_plain("ab").ids == Tokenizer(tmp_path).encode("ab").ids == [4, 2, 3]
+
+    monkeypatch.setattr(TextEncoder, "ids_of", lambda self, encoding: [self._true_id.get(n, n) for n in encoding.ids])
+    with pytest.raises(ArtefactError, match="has a tokenizer whose control tokens cannot be kept apart from text"):
+        Tokenizer(tmp_path)
 
 
 @given(st.sets(st.text("ab(|", min_size=1, max_size=4), min_size=1, max_size=8), st.text("ab(|", max_size=12))
