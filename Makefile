@@ -33,7 +33,7 @@ check: $(STAMP)  ## ruff, ruff format, mypy
 	@$(BIN)/mypy
 
 test: $(STAMP)  ## every test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 bench: $(STAMP)  ## measure what must be fast; results go to bench/results/
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
