@@ -1,11 +1,12 @@
 """Settings of a server that is not this project's own: any OpenAI-compatible image, and what it has to keep to."""
 
 import re
-from collections.abc import Collection
-from typing import Annotated, Self
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from infra import user_data
 from infra.field_types import (
     Argument,
     ImageReference,
@@ -17,10 +18,15 @@ from infra.field_types import (
 )
 from infra.user_data import TLS_CERTIFICATE, TLS_KEY
 
+_LONGEST_IMAGE = f"{'1' * 12}.dkr.ecr.ap-southeast-1.amazonaws.com/{'n' * 64}:{'t' * 64}@sha256:{'0' * 64}"
 # What other servers have routes for; the other tasks are this project's own.
 OPENAI_TASKS = frozenset({"chat", "completions", "embeddings"})
 # Options of vLLM and SGLang that write prompts or completions to the log.
-PROMPT_LOGGING = frozenset({"--enable-log-requests", "--enable-log-outputs", "--log-requests"})
+PROMPT_LOGGING = ("--enable-log-requests", "--enable-log-outputs", "--no-disable-log-requests", "--log-requests")
+# vLLM's variables that do, by how they begin: VLLM_DEBUG_LOG_API_SERVER_RESPONSE.
+PROMPT_LOGGING_VARIABLES = ("VLLM_DEBUG_LOG_",)
+_OFF = ("", "0", "false")
+SECRET_OPTIONS = ("--api-key", "--admin-api-key", "--hf-token")
 
 
 class ForeignServerSettings(BaseModel):
@@ -41,7 +47,8 @@ class ForeignServerSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        problems = [problem for rule in (serves_tls, logs_no_prompts) if (problem := rule(self)) is not None]
+        rules = (serves_tls, logs_no_prompts, holds_no_secret)
+        problems = [problem for rule in rules if (problem := rule(self)) is not None]
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -68,8 +75,60 @@ def serves_tls(server: ForeignServerSettings) -> str | None:
 
 def logs_no_prompts(server: ForeignServerSettings) -> str | None:
     """Prompts and completions are never logged."""
-    found = sorted(PROMPT_LOGGING & {argument.partition("=")[0] for argument in server.command})
-    return f"command has {', '.join(found)}, which logs what users write; remove it" if found else None
+    options = [name for name, option in _options(server.command) if _means(option, PROMPT_LOGGING)]
+    variables = [
+        name
+        for name, value in server.environment.items()
+        if name.startswith(PROMPT_LOGGING_VARIABLES) and value.lower() not in _OFF
+    ]
+    if options or variables:
+        place = "command" if options else "environment"
+        return f"{place} has {', '.join([*options, *variables])}, which logs what users write; remove it"
+    return None
+
+
+def holds_no_secret(server: ForeignServerSettings) -> str | None:
+    """Who may describe the launch template reads the command, and every process of the instance does."""
+    found = [name for name, option in _options(server.command) if _means(option, SECRET_OPTIONS)]
+    if found:
+        return (
+            f"command has {', '.join(found)}, a secret that whoever may describe the launch template can read; remove "
+            "it: tokens are checked before the server, and models are there before it starts"
+        )
+    return None
+
+
+def fits_user_data(server: ForeignServerSettings, models: Sequence[Mapping[str, Any]]) -> str | None:
+    """What an instance boots is known but for a few names of AWS's, which count here with their longest."""
+    boot = user_data.Boot(
+        image=_LONGEST_IMAGE,
+        gpu=True,
+        log_group="g" * 128,
+        server=user_data.ServerSettings(
+            stack="s" * 32,
+            region="ap-southeast-1",
+            models_bucket="b" * 63,
+            models=models,
+            autoscaling_group="a" * 64,
+            target_inflight=10_000,
+            body_limit_kb=64,
+            timeout_seconds=900,
+            port=server.port,
+        ),
+        foreign=user_data.ForeignServer(
+            image=server.image,
+            command=server.command,
+            environment=server.environment,
+            inflight_metrics=server.inflight_metrics,
+        ),
+    )
+    size = len(user_data.text(boot).encode())
+    if size > user_data.LARGEST_USER_DATA:
+        return (
+            f"fleet.server's command and environment and the models make {size} bytes of user data, EC2 takes "
+            f"{user_data.LARGEST_USER_DATA}; shorten fleet.server.command or name fewer models"
+        )
+    return None
 
 
 def serves_the_models(server: ForeignServerSettings, directories: Collection[str]) -> str | None:
@@ -89,6 +148,19 @@ def does_the_tasks(tasks: Collection[str]) -> str | None:
     return (
         f"models have tasks {', '.join(beyond)}, for which fleet.server has no route; remove them" if beyond else None
     )
+
+
+def _options(command: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The options of a command line, as written and as vLLM and SGLang read them: `_` is `-` in a name."""
+    for argument in command:
+        name = argument.partition("=")[0]
+        if name.startswith("--") and len(name) > len("--"):
+            yield name, name.lower().replace("_", "-")
+
+
+def _means(option: str, refused: Sequence[str]) -> bool:
+    """Whether the option is one of those, or short for one: Python's argparse takes what an option begins with."""
+    return any(each.startswith(option) for each in refused)
 
 
 def _names(word: str, directory: str) -> bool:

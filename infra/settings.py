@@ -296,8 +296,10 @@ def foreign_server_fits(settings: Settings) -> str | None:
     quantised = [each.name for each in models if each.weights != "float32"]
     if quantised:
         return f"models {', '.join(quantised)} set weights, which fleet.server decides by itself; remove weights"
-    return foreign_server.serves_the_models(server, [each.directory for each in models]) or (
-        foreign_server.does_the_tasks([task for each in models for task in each.tasks])
+    return (
+        foreign_server.serves_the_models(server, [each.directory for each in models])
+        or foreign_server.does_the_tasks([task for each in models for task in each.tasks])
+        or foreign_server.fits_user_data(server, [each.as_variable() for each in models])
     )
 
 

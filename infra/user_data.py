@@ -240,7 +240,7 @@ Requires=docker.service
 After=docker.service network-online.target{after}
 
 [Service]
-Environment=DOCKER_CONFIG={DOCKER_DIRECTORY} AWS_ECR_DISABLE_CACHE=true
+Environment=HOME=/root DOCKER_CONFIG={DOCKER_DIRECTORY} AWS_ECR_DISABLE_CACHE=true
 {first}
 ExecStart={_wrapped(command)}
 ExecStop={stop}
@@ -260,6 +260,16 @@ def _wrapped(command: Sequence[str]) -> str:
 
 def render(boot: Boot) -> str:
     """The instance's user data; raises ValueError where it is larger than EC2 takes (16 KB)."""
+    rendered = text(boot)
+    if len(rendered.encode()) > LARGEST_USER_DATA:
+        raise ValueError(
+            f"the user data has {len(rendered.encode())} bytes, EC2 takes {LARGEST_USER_DATA}; name fewer models"
+        )
+    return rendered
+
+
+def text(boot: Boot) -> str:
+    """The instance's user data, however large."""
     images = [boot.image] if boot.foreign is None else [boot.image, boot.foreign.image]
     helpers = {image.partition("/")[0]: "ecr-login" for image in images}
     config = {
@@ -278,12 +288,7 @@ def render(boot: Boot) -> str:
             *([["systemctl", "enable", "--now", "modelkeep-watch.service"]] if boot.foreign else []),
         ],
     }
-    text = "#cloud-config\n" + yaml.safe_dump(config, sort_keys=False, width=10_000)
-    if len(text.encode()) > LARGEST_USER_DATA:
-        raise ValueError(
-            f"the user data has {len(text.encode())} bytes, EC2 takes {LARGEST_USER_DATA}; name fewer models"
-        )
-    return text
+    return "#cloud-config\n" + yaml.safe_dump(config, sort_keys=False, width=10_000)
 
 
 def _files(boot: Boot) -> list[dict[str, str]]:
@@ -298,9 +303,9 @@ def _files(boot: Boot) -> list[dict[str, str]]:
     ]
 
 
-def encode(text: str) -> str:
+def encode(rendered: str) -> str:
     """Base64, as a launch template takes user data."""
-    return base64.b64encode(text.encode()).decode()
+    return base64.b64encode(rendered.encode()).decode()
 
 
 def _file(path: str, content: str) -> dict[str, str]:

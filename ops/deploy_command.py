@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import IO, Annotated
 
@@ -31,9 +32,24 @@ POLICIES = Path("infra/policies")
 
 Stack = Annotated[str, typer.Argument(help="Uses Pulumi.STACK.yaml.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; needed where there is no terminal.")]
+
+
+class Limit(StrEnum):
+    """The severity from which on nothing is done: one of the review's, or never."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    NEVER = "never"
+
+
 FailOn = Annotated[
-    Floor | None,
-    typer.Option("--fail-on", help="Stop before anything is done, where the review has a finding of this severity."),
+    Limit | None,
+    typer.Option(
+        "--fail-on",
+        help="Stop before anything is done, where the review has a finding of this severity; "
+        "default high with --yes, as nobody is asked, and else never.",
+    ),
 ]
 
 
@@ -42,24 +58,29 @@ def plan(stack: Stack, *, fail_on: FailOn = None) -> None:
     """Show the review of what would change, then `pulumi preview` with every policy. Changes nothing."""
     root = find_layout().root
     pulumi = find_pulumi(stack, root=root)
-    show_review(pulumi, stack, root=root, fail_on=fail_on)
+    show_review(pulumi, ["preview", "--show-sames"], stack, root=root, fail_on=fail_on or Limit.NEVER)
     run(pulumi, ["preview", *_guarded(pulumi, stack, root=root)], root=root)
 
 
 @app.command()
 def up(stack: Stack, *, yes: Yes = False, fail_on: FailOn = None) -> None:
-    """Show the review of what changes, then `pulumi up` with every policy, which asks before it begins."""
+    """Show the review of what changes, then `pulumi up` of just that with every policy; it asks before it begins."""
     root = find_layout().root
     pulumi = find_pulumi(stack, root=root)
-    show_review(pulumi, stack, root=root, fail_on=fail_on)
-    run(pulumi, ["up", *_guarded(pulumi, stack, root=root), *_answer(yes=yes)], root=root)
+    limit = fail_on or (Limit.HIGH if yes else Limit.NEVER)
+    with tempfile.TemporaryDirectory(prefix="modelkeep-plan-") as directory:
+        # https://www.pulumi.com/docs/iac/operations/stack-management/update-plans/: what differs from it by then fails.
+        saved = str(Path(directory) / "plan.json")
+        show_review(pulumi, ["preview", "--show-sames", "--save-plan", saved], stack, root=root, fail_on=limit)
+        run(pulumi, ["up", "--plan", saved, *_guarded(pulumi, stack, root=root), *_answer(yes=yes)], root=root)
 
 
 @app.command()
 def destroy(stack: Stack, *, yes: Yes = False) -> None:
-    """`pulumi destroy`, which shows what goes and asks before it begins."""
+    """Show the review of what goes, then `pulumi destroy`, which asks before it begins."""
     root = find_layout().root
     pulumi = find_pulumi(stack, root=root)
+    show_review(pulumi, ["destroy", "--preview-only"], stack, root=root, fail_on=Limit.NEVER, head="nothing")
     run(pulumi, ["destroy", "--stack", stack, *_answer(yes=yes)], root=root)
 
 
@@ -75,24 +96,28 @@ def find_pulumi(stack: str, *, root: Path) -> str:
     return pulumi
 
 
-def show_review(pulumi: str, stack: str, *, root: Path, fail_on: Floor | None) -> None:
-    """Print the review of what is deployed against what would be, from the CLI's own preview.
+def show_review(
+    pulumi: str, preview_by: Sequence[str], stack: str, *, root: Path, fail_on: Limit, head: str = "this checkout"
+) -> None:
+    """Print the review of what is deployed against what would be, from the CLI's own preview; `head` is its name.
 
     Raises OpsError where the preview fails, or where the review has a finding of `fail_on` or above.
     """
     with tempfile.TemporaryDirectory(prefix="modelkeep-review-") as directory:
         preview = Path(directory) / "preview.json"
         with preview.open("wb") as output:
-            looked = [pulumi, "preview", "--json", "--show-sames", "--stack", stack]
+            looked = [pulumi, *preview_by, "--json", "--stack", stack]
             status = _call(looked, directory=root, output=output)
         if status != 0:
             raise OpsError(_why(preview, stack=stack, status=status))
+        _name_steps(preview, stack=stack)
         review = make_review(base=None, head=str(preview), stack=stack, root=root)
-    typer.echo(render(replace(review, stack=stack, base="what is deployed", head="this checkout"), "md"))
-    if fail_on is not None and (found := review.at_least(fail_on.value)):
+    typer.echo(render(replace(review, stack=stack, base="what is deployed", head=head), "md"))
+    floor = None if fail_on is Limit.NEVER else Floor(fail_on.value)
+    if floor is not None and (found := review.at_least(floor.value)):
         raise OpsError(
             f"the review of stack {stack} has {len(found)} findings of severity {fail_on} or above: nothing was done; "
-            "change the stack, or call again without --fail-on once they are accepted"
+            "change the stack, or call again with --fail-on never once they are accepted"
         )
 
 
@@ -136,6 +161,15 @@ def _answer(*, yes: bool) -> list[str]:
 def _environment() -> dict[str, str]:
     """The caller's environment; a preview's JSON must not be preceded by news of a newer CLI."""
     return {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"}
+
+
+def _name_steps(preview: Path, *, stack: str) -> None:
+    """Put the empty list of steps into a preview of nothing: the CLI leaves it out. Raises OpsError for no preview."""
+    try:
+        content = {"steps": [], **json.loads(preview.read_text(encoding="utf-8"))}
+    except (ValueError, TypeError) as error:
+        raise OpsError(f"the preview of stack {stack} is no JSON object: call again, or with a newer CLI") from error
+    preview.write_text(json.dumps(content), encoding="utf-8")
 
 
 def _why(preview: Path, *, stack: str, status: int) -> str:

@@ -17,6 +17,7 @@ from infra.settings import AuditSettings, BudgetSettings
 from infra.site import Site
 
 CLOUDTRAIL = "cloudtrail.amazonaws.com"
+KEY = "aws:kms/key:Key"
 # Type and percentage of the monthly limit at which somebody is told.
 NOTIFICATIONS = (("ACTUAL", 80), ("ACTUAL", 100), ("FORECASTED", 100))
 
@@ -97,6 +98,14 @@ def event_selectors(
     ]
 
 
+def kept_when_destroyed(args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
+    """Leaves a key in the account when the stack goes; whoever takes the records away schedules its deletion."""
+    if args.type_ != KEY:
+        return None
+    options = ResourceOptions.merge(args.opts, ResourceOptions(retain_on_delete=True))
+    return pulumi.ResourceTransformationResult(props=args.props, opts=options)
+
+
 def costs_with_tags(tags: Mapping[str, str]) -> Any:
     """A filter of the costs that have all these tags; only tags that are active as cost allocation tags count.
 
@@ -137,7 +146,8 @@ class Audit(pulumi.ComponentResource):
                 purpose="CloudTrail",
                 policy=[delegated_to_iam(args.site), *used_by_trail(args.site, trail_arn=trail_arn(args.site))],
             ),
-            opts=ResourceOptions(parent=self),
+            # Locked records outlive the stack, and nobody could read them without it.
+            opts=ResourceOptions(parent=self, transformations=[kept_when_destroyed]),
         )
         # A bucket of its own: the log bucket is under S3's own key, and takes no lock since access logs are delivered
         # to none that has one.

@@ -96,7 +96,8 @@ class PrivateBucketArgs:
     """How a bucket is encrypted, where its accesses are logged, when its objects go, and who else may do what.
 
     Without a key it is S3's own; a log bucket takes no other, and does not log itself. With `lock_days` no version can
-    be deleted for that long but by whoever may bypass governance. `bucket_key` false has S3 ask KMS for every object.
+    be deleted for that long but by whoever may bypass governance, which `statements` may deny to everybody. With
+    `bucket_key` false S3 asks KMS for every object.
     """
 
     key: EncryptionKey | None

@@ -1,18 +1,22 @@
 """Rules for REST APIs, their stages and methods, and for the HTTP and WebSocket APIs of version 2."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Sequence
 
 from infra.policies.answers import Answer, every, fails_if, undecidable
 from infra.policies.documents import any_statement, denies_plain_transport
-from infra.policies.graph import UNKNOWN, Graph, Resource, read
+from infra.policies.graph import UNKNOWN, read
 from infra.policies.rule import (
+    Check,
     Condition,
     Properties,
     Rule,
     Severity,
+    all_of,
     any_of,
     at_least,
     companion,
+    every_companion,
     is_none_of,
     is_not_true,
     is_one_of,
@@ -21,34 +25,32 @@ from infra.policies.rule import (
     on,
     unless,
 )
+from infra.policies.tls import admits_no_old_tls
 
 API = ("aws:apigateway/restApi:RestApi",)
 STAGE = ("aws:apigateway/stage:Stage",)
 METHOD = ("aws:apigateway/method:Method",)
 SETTINGS = ("aws:apigateway/methodSettings:MethodSettings",)
-_TLS_12 = ("TLS_1_2",)
 # What API Gateway puts into an access log on request and may quote a body or a token.
 _TELLING = ("validationErrorString", "error.message", "authorizer.error", "requestOverride", "$input", "apiKey")
 _BODILESS = ("GET", "HEAD", "OPTIONS", "DELETE")
 
 
-def _every_method(*conditions: Condition) -> Callable[[Resource, Graph], Answer]:
-    """A check of the settings that hold for all of a stage's methods."""
-    return companion(SETTINGS, "stageName", is_one_of("methodPath", "*/*"), *conditions)
+def _every_method(*conditions: Condition) -> Check:
+    """A check of the settings that hold for all of a stage's methods, and of those that one has in their place."""
+    for_all = companion(SETTINGS, "stageName", is_one_of("methodPath", "*/*"), *conditions)
+    return all_of(for_all, every_companion(SETTINGS, "stageName", *conditions))
+
+
+def _whole_api(resources: Sequence[str]) -> bool:
+    """Whether they are every stage, method and path: `*`, `execute-api:/*`, or an API's ARN with nothing but `/*`."""
+    return any(each in {"*", "execute-api:/*"} or re.fullmatch(r"arn:[^/]*/\*", each) for each in resources)
 
 
 def _cache_is_encrypted(properties: Properties) -> Answer:
     return unless(is_one_of("settings.cachingEnabled", False, default=False), is_true("settings.cacheDataEncrypted"))(
         properties
     )
-
-
-def _modern_tls(properties: Properties) -> Answer:
-    value = read(properties, "securityPolicy")
-    if value == UNKNOWN:
-        return undecidable("securityPolicy is not known yet")
-    modern = value is not None and (value in _TLS_12 or "TLS13" in value)
-    return fails_if(not modern, f"securityPolicy is {value or 'not set'}")
 
 
 def _tells_no_content(properties: Properties) -> Answer:
@@ -72,7 +74,9 @@ def _is_https(properties: Properties) -> Answer:
 
 
 _DENIES_PLAIN_HTTP = any_statement(
-    "policy", denies_plain_transport("execute-api:Invoke"), otherwise="no statement denies requests without TLS"
+    "policy",
+    denies_plain_transport("execute-api:Invoke", whole=_whole_api),
+    otherwise="no statement denies requests without TLS to all of the API",
 )
 
 
@@ -252,9 +256,9 @@ RULES = (
         id="apigateway-tls",
         severity=Severity.HIGH,
         types=(*API, "aws:apigateway/domainName:DomainName"),
-        check=on(_modern_tls),
+        check=on(admits_no_old_tls("securityPolicy")),
         reason="without a policy of its own an API takes TLS 1.0",
-        remedy="set securityPolicy to one with TLS 1.3, or to TLS_1_2",
+        remedy="set securityPolicy to one that takes TLS 1.2 at the oldest",
     ),
     Rule(
         id="apigateway-tls-only",

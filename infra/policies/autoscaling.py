@@ -1,12 +1,14 @@
 """Rules for autoscaling groups: where their instances run, what they run, and that a bad change is rolled back."""
 
-from infra.policies.answers import Answer, every, fails_if, some, undecidable, violation
+from infra.policies.answers import FINE, Answer, every, fails_if, undecidable, violation
 from infra.policies.graph import UNKNOWN, read
 from infra.policies.rule import (
     Properties,
     Rule,
     Severity,
+    all_of,
     any_item,
+    any_of,
     has_items,
     is_not_set,
     is_one_of,
@@ -15,6 +17,7 @@ from infra.policies.rule import (
     on,
     unless,
 )
+from infra.policies.zones import several_zones, subnets_of_several_zones
 
 GROUP = ("aws:autoscaling/group:Group",)
 CONFIGURATION = ("aws:ec2/launchConfiguration:LaunchConfiguration",)
@@ -23,9 +26,7 @@ _MIXED = "mixedInstancesPolicy.launchTemplate"
 _MOVING = ("$Latest", "$Default")
 
 
-def _several_zones(properties: Properties) -> Answer:
-    lists = ("vpcZoneIdentifiers", "availabilityZones")
-    return some((has_items(each, 2)(properties) for each in lists), otherwise="no zones are named")
+_SEVERAL_ZONES = any_of(subnets_of_several_zones("vpcZoneIdentifiers"), several_zones("availabilityZones"))
 
 
 def _several_types(properties: Properties) -> Answer:
@@ -35,9 +36,9 @@ def _several_types(properties: Properties) -> Answer:
     types = {read(each, "instanceType") for each in items} - {None}
     known = types - {UNKNOWN}
     if len(known) > 1 or any(read(each, "instanceRequirements") is not None for each in items if each != UNKNOWN):
-        return _several_zones(properties)
+        return FINE
     if UNKNOWN in types:
-        return every([undecidable(f"{path} is not known yet"), _several_zones(properties)])
+        return undecidable(f"{path} is not known yet")
     return violation(f"{len(known)} instance types are named, 2 are needed")
 
 
@@ -81,7 +82,8 @@ RULES = (
         id="autoscaling-zones",
         severity=Severity.MEDIUM,
         types=GROUP,
-        check=on(_several_zones),
+        check=_SEVERAL_ZONES,
+        scope="graph",
         reason="AutoScaling.2 checks that a group covers two availability zones or more",
         remedy="name subnets of at least two zones",
         control="AutoScaling.2",
@@ -109,7 +111,8 @@ RULES = (
         id="autoscaling-types",
         severity=Severity.MEDIUM,
         types=GROUP,
-        check=on(_several_types),
+        check=all_of(on(_several_types), _SEVERAL_ZONES),
+        scope="graph",
         reason="AutoScaling.6 checks that a group has several instance types in several zones, as one may be short",
         remedy="name at least two instance types in mixedInstancesPolicy",
         control="AutoScaling.6",

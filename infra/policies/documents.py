@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.policies.answers import FINE, Answer, every, fails_if, some, undecidable
+from infra.policies.arns import names_owner
 from infra.policies.completions import LIMITING_KEYS, completions
 from infra.policies.graph import read
 from infra.policies.rule import Condition
@@ -47,7 +48,7 @@ class PolicyStatement:
     def is_limited(self) -> bool:
         """Whether a condition ties it to some account, organisation, network, resource or role."""
         return any(
-            key in LIMITING_KEYS and "*" not in values
+            key in LIMITING_KEYS and bool(values) and all(names_owner(each) for each in values)
             for operator, keys in self.conditions.items()
             if operator in _LIMITING_OPERATORS
             for key, values in keys.items()
@@ -130,13 +131,19 @@ def any_statement(path: str, wanted: Callable[[PolicyStatement], bool], *, other
     return check
 
 
-def denies_plain_transport(*actions: str) -> Callable[[PolicyStatement], bool]:
-    """Whether a statement denies everybody these actions without TLS, under no further condition."""
+def denies_plain_transport(
+    *actions: str, whole: Callable[[Sequence[str]], bool] = bool
+) -> Callable[[PolicyStatement], bool]:
+    """Whether a statement denies everybody these actions without TLS, under no further condition.
+
+    `whole` says of its resources whether they are all of what the policy is of; where that is one thing, any will do.
+    """
     without_tls = {"bool": {"aws:securetransport": ("false",)}}
 
     def wanted(statement: PolicyStatement) -> bool:
         denies = not statement.allows and statement.for_anyone and all(statement.may(each) for each in actions)
-        return denies and statement.conditions == without_tls
+        everywhere = not statement.not_resources and whole(statement.resources)
+        return denies and everywhere and statement.conditions == without_tls
 
     return wanted
 

@@ -1,9 +1,6 @@
 """Rules for load balancers: TLS on both sides, logged, and only from within."""
 
-from infra.policies.answers import Answer, fails_if, undecidable
-from infra.policies.graph import UNKNOWN, read
 from infra.policies.rule import (
-    Properties,
     Rule,
     Severity,
     each_item,
@@ -16,6 +13,8 @@ from infra.policies.rule import (
     on,
     unless,
 )
+from infra.policies.tls import admits_no_old_tls
+from infra.policies.zones import subnets_of_several_zones
 
 
 def lb(name: str) -> tuple[str, ...]:
@@ -28,14 +27,8 @@ BALANCER = lb("LoadBalancer")
 CLASSIC = ("aws:elb/loadBalancer:LoadBalancer",)
 LISTENER = lb("Listener")
 _NOT_HTTP = is_none_of("protocol", "HTTP", default="HTTP")
+_TLS_13_POLICY = admits_no_old_tls("sslPolicy", further=lambda name: "TLS13" in name)
 _APPLICATION_ONLY = is_one_of("loadBalancerType", "network", "gateway", default="application")
-
-
-def _tls_policy(properties: Properties) -> Answer:
-    value = read(properties, "sslPolicy")
-    if value == UNKNOWN:
-        return undecidable("sslPolicy is not known yet")
-    return fails_if("TLS13" not in str(value), f"sslPolicy is {value or 'not set'}")
 
 
 RULES = (
@@ -97,7 +90,8 @@ RULES = (
         id="elb-zones",
         severity=Severity.MEDIUM,
         types=BALANCER,
-        check=on(either(has_items("subnets", 2), has_items("subnetMappings", 2))),
+        check=subnets_of_several_zones("subnets", "subnetMappings"),
+        scope="graph",
         reason="ELB.13 checks that a load balancer spans two availability zones or more",
         remedy="name subnets of at least two zones",
         control="ELB.13",
@@ -114,9 +108,9 @@ RULES = (
         id="elb-tls",
         severity=Severity.HIGH,
         types=LISTENER,
-        check=on(is_one_of("protocol", "HTTPS", "TLS", default="HTTP"), _tls_policy, is_set("certificateArn")),
+        check=on(is_one_of("protocol", "HTTPS", "TLS", default="HTTP"), _TLS_13_POLICY, is_set("certificateArn")),
         reason="every hop is TLS; the policy that AWS takes by default allows TLS 1.0",
-        remedy="set protocol HTTPS, a certificate, and an sslPolicy with TLS 1.3",
+        remedy="set protocol HTTPS, a certificate, and an sslPolicy with TLS 1.3 and none below 1.2",
     ),
     Rule(
         id="elb-targets-tls",

@@ -1,11 +1,13 @@
 """Rules for lambda functions: who may call them, what they run on, and what stands in their environment."""
 
 from infra.policies.answers import FINE, Answer, fails_if, undecidable, violation
+from infra.policies.arns import names_owner
 from infra.policies.graph import UNKNOWN, read
 from infra.policies.rule import (
     Properties,
     Rule,
     Severity,
+    any_of,
     has_items,
     is_not_set,
     is_one_of,
@@ -14,6 +16,7 @@ from infra.policies.rule import (
     under_own_key,
     unless,
 )
+from infra.policies.zones import subnets_of_several_zones
 
 FUNCTION = ("aws:lambda/function:Function",)
 PERMISSION = ("aws:lambda/permission:Permission",)
@@ -29,7 +32,7 @@ def _named_caller(properties: Properties) -> Answer:
     """Everybody may not call; a service only for one account or resource, else it calls for anybody."""
     principal = read(properties, "principal")
     limits = [read(properties, each) for each in ("sourceArn", "sourceAccount", "principalOrgId")]
-    if any(each not in (None, "", "*", UNKNOWN) for each in limits):
+    if any(each not in (None, "", UNKNOWN) and names_owner(str(each)) for each in limits):
         return FINE
     if UNKNOWN in (principal, *limits):
         return undecidable("the principal or its source is not known yet")
@@ -72,7 +75,8 @@ RULES = (
         id="lambda-zones",
         severity=Severity.MEDIUM,
         types=FUNCTION,
-        check=on(unless(is_not_set("vpcConfig.subnetIds"), has_items("vpcConfig.subnetIds", 2))),
+        check=any_of(on(is_not_set("vpcConfig.subnetIds")), subnets_of_several_zones("vpcConfig.subnetIds")),
+        scope="graph",
         reason="Lambda.5 checks that a function in a VPC has subnets in two availability zones or more",
         remedy="name subnets of at least two zones in vpcConfig",
         control="Lambda.5",

@@ -1,12 +1,15 @@
 """Rules for identities: what their policies allow, and who may become them."""
 
 import itertools
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from infra.policies.answers import FINE, Answer, every, fails_if, undecidable, violation
+from infra.policies.arns import is_unnamed, spans_services
 from infra.policies.documents import Document, PolicyStatement, judged, parse
 from infra.policies.graph import UNKNOWN, Graph, Resource, read
-from infra.policies.rule import Check, Properties, Rule, Severity, fails_if_matching, on, refused
+from infra.policies.rule import Check, Properties, Rule, Severity, on, refused
 
 ROLE = ("aws:iam/role:Role",)
 POLICIES = (
@@ -14,6 +17,23 @@ POLICIES = (
     "aws:iam/rolePolicy:RolePolicy",
     "aws:iam/userPolicy:UserPolicy",
     "aws:iam/groupPolicy:GroupPolicy",
+)
+
+# Whatever attaches managed policies to an identity.
+ATTACHING = (
+    *ROLE,
+    "aws:iam/policyAttachment:PolicyAttachment",
+    "aws:iam/rolePolicyAttachment:RolePolicyAttachment",
+    "aws:iam/rolePolicyAttachmentsExclusive:RolePolicyAttachmentsExclusive",
+    "aws:iam/groupPolicyAttachment:GroupPolicyAttachment",
+    "aws:iam/groupPolicyAttachmentsExclusive:GroupPolicyAttachmentsExclusive",
+    "aws:iam/userPolicyAttachment:UserPolicyAttachment",
+    "aws:iam/userPolicyAttachmentsExclusive:UserPolicyAttachmentsExclusive",
+)
+_AWS_MANAGED = re.compile(r":iam::aws:policy/")
+# https://docs.aws.amazon.com/aws-managed-policy/latest/reference/policy-list.html
+_ADMINISTRATION = re.compile(
+    r":iam::aws:policy/(?:.*/)?(?:AdministratorAccess|PowerUserAccess|SystemAdministrator|[^/]*FullAccess)[^/]*$"
 )
 
 # Why these actions stand with the resource `*`: the service knows none for them, in
@@ -60,16 +80,13 @@ def _each_allow(wrong: Callable[[PolicyStatement], str | None]) -> Check:
 
 
 def _everything(statement: PolicyStatement) -> str | None:
-    wide = {"*", "*:*"} & set(statement.actions) or statement.not_actions
-    return "allows every action on every resource" if wide and _on_everything(statement) else None
-
-
-def _on_everything(statement: PolicyStatement) -> bool:
-    return "*" in statement.resources or bool(statement.not_resources)
+    wide = any(not each.strip("*:") for each in statement.actions) or statement.not_actions
+    everywhere = any(map(spans_services, statement.resources)) or statement.not_resources
+    return "allows every action on every resource" if wide and everywhere else None
 
 
 def _whole_service(statement: PolicyStatement) -> str | None:
-    wide = [each for each in statement.actions if each == "*" or each.partition(":")[2] == "*"]
+    wide = [each for each in statement.actions if not each.partition(":")[2].strip("*")]
     return f"allows {', '.join(wide)}" if wide else None
 
 
@@ -79,11 +96,13 @@ def _patterned_action(statement: PolicyStatement) -> str | None:
 
 
 def _unnamed_resource(statement: PolicyStatement) -> str | None:
-    if "*" not in statement.resources:
+    unnamed = [each for each in statement.resources if is_unnamed(each)]
+    if not unnamed:
         return None
     limits = {key for keys in statement.conditions.values() for key in keys}
     wrong = [each for each in statement.actions if not _has_reason(each, limits)]
-    return f"allows {', '.join(wrong) or 'something'} on *" if wrong or statement.not_actions else None
+    found = f"allows {', '.join(wrong) or 'something'} on {', '.join(unnamed)}"
+    return found if wrong or statement.not_actions else None
 
 
 def _has_reason(action: str, limits: set[str]) -> bool:
@@ -100,7 +119,7 @@ def _by_exclusion(statement: PolicyStatement) -> str | None:
 def _passes_any_role(statement: PolicyStatement) -> str | None:
     if not statement.may("iam:PassRole"):
         return None
-    if any("*" in each for each in statement.resources) or statement.not_resources:
+    if any("*" in each or "?" in each for each in statement.resources) or statement.not_resources:
         return "lets any role be passed"
     keys = {key for keys in statement.conditions.values() for key in keys}
     return None if "iam:passedtoservice" in keys else "lets a role be passed to any service"
@@ -126,8 +145,22 @@ def _trusted(statements: tuple[PolicyStatement, ...]) -> Answer:
     return fails_if(len(services) != 1 or "*" in services, f"it is trusted by {len(services)} services, not by one")
 
 
-def _aws_managed(value: object) -> bool:
-    return isinstance(value, str) and ":iam::aws:policy/" in value
+def _attached(properties: Properties) -> Iterator[Any]:
+    """The managed policies that a resource attaches, each an ARN or unknown."""
+    for path in ("policyArn", "policyArns", "managedPolicyArns"):
+        value = read(properties, path)
+        yield from value if isinstance(value, list | tuple) else [] if value is None else [value]
+
+
+def _attaches_none(wrong: re.Pattern[str], detail: str) -> Check:
+    """A check that no attached policy has such an ARN; `detail` says what one is then."""
+
+    def judged_one(arn: Any) -> Answer:
+        if arn == UNKNOWN:
+            return undecidable("a managed policy is not known yet")
+        return fails_if(wrong.search(str(arn)) is not None, f"{arn} {detail}")
+
+    return on(lambda properties: every(judged_one(each) for each in _attached(properties)))
 
 
 RULES = (
@@ -196,9 +229,18 @@ RULES = (
     Rule(
         id="iam-no-managed-policy",
         severity=Severity.LOW,
-        types=("aws:iam/rolePolicyAttachment:RolePolicyAttachment", "aws:iam/policyAttachment:PolicyAttachment"),
-        check=on(fails_if_matching("policyArn", _aws_managed, "is a policy of AWS's")),
+        types=ATTACHING,
+        check=_attaches_none(_AWS_MANAGED, "is a policy of AWS's"),
         reason="AWS's managed policies name no resource of this stack, and AWS changes them",
+        remedy="write the statements that are needed",
+        cdk_nag="AwsSolutions-IAM4",
+    ),
+    Rule(
+        id="iam-no-administrator-attached",
+        severity=Severity.HIGH,
+        types=ATTACHING,
+        check=_attaches_none(_ADMINISTRATION, "allows every action of a service, or of all"),
+        reason="AdministratorAccess, PowerUserAccess and AWS's policies of full access name no action and no resource",
         remedy="write the statements that are needed",
         cdk_nag="AwsSolutions-IAM4",
     ),

@@ -1,6 +1,7 @@
 """Rules for keys: who may decrypt with them, that they rotate, and that none is lost."""
 
 from infra.policies.answers import FINE, Answer, fails_if
+from infra.policies.arns import is_unnamed
 from infra.policies.documents import PolicyStatement, each_statement, no_allow_for_anyone
 from infra.policies.rule import KEY, Rule, Severity, at_least, is_none_of, is_set, is_true, on
 
@@ -13,7 +14,7 @@ def decrypts_with_named_keys(statement: PolicyStatement) -> Answer:
     """What allows decryption names the keys; as with AWS's control a condition does not make up for that."""
     if not statement.allows or not any(statement.may(action) for action in _DECRYPTION):
         return FINE
-    wide = [each for each in statement.resources if each == "*" or each.endswith((":key/*", ":*"))]
+    wide = any(map(is_unnamed, statement.resources))
     return fails_if(bool(wide or statement.not_resources), f"{statement.label} allows decryption with every key")
 
 

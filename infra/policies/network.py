@@ -1,11 +1,13 @@
 """Rules for the network: no way to the internet, security groups that name each other, endpoints with policies."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from infra.policies import openings
 from infra.policies.answers import FINE, Answer, every, fails_if, undecidable, violation
+from infra.policies.arns import names_owner
 from infra.policies.documents import PolicyStatement, each_statement
-from infra.policies.graph import Graph, Resource
+from infra.policies.graph import UNKNOWN, Graph, Resource
 from infra.policies.openings import EVERYWHERE, Opening
 from infra.policies.rule import (
     Check,
@@ -35,8 +37,17 @@ OPEN_PORTS = (80, 443)
 def _no_opening(wrong: Callable[[Opening], str | None]) -> Check:
     """A check that no opening of the resource is wrong; `wrong` says what is, of what is known."""
 
-    def check(resource: Resource, _graph: Graph) -> Answer:
-        return every(_judged(each, wrong(each)) for each in openings.openings(resource))
+    def judged(opening: Opening) -> Answer:
+        if UNKNOWN not in opening.listed:
+            return _judged(opening, wrong(opening))
+        known = tuple(each for each in opening.listed if each != UNKNOWN)
+        ways = [replace(opening, listed=known), replace(opening, listed=(*known, *EVERYWHERE))]
+        answers = [_judged(way, wrong(way)) for way in ways]
+        same = answers[0].verdict is answers[1].verdict
+        return answers[0] if same else undecidable("what its prefix list holds is not known")
+
+    def check(resource: Resource, graph: Graph) -> Answer:
+        return every(judged(each) for each in openings.openings(resource, graph))
 
     return check
 
@@ -58,8 +69,10 @@ def _open_to_everywhere_at(ports: Iterable[int]) -> Callable[[Opening], str | No
 def _open_beyond(opening: Opening) -> str | None:
     if not opening.inward or not opening.from_everywhere:
         return None
-    allowed = len(opening.ports) == 1 and opening.ports[0] in OPEN_PORTS
-    return None if allowed else f"open to everywhere at ports {opening.ports.start} to {opening.ports.stop - 1}"
+    tcp = opening.protocol in ("tcp", "6")
+    allowed = tcp and len(opening.ports) == 1 and opening.ports[0] in OPEN_PORTS
+    ports = f"{opening.protocol} ports {opening.ports.start} to {opening.ports.stop - 1}"
+    return None if allowed else f"open to everywhere at {ports}"
 
 
 def _by_address(opening: Opening) -> str | None:
@@ -82,8 +95,8 @@ def _is_tied(statement: PolicyStatement) -> Answer:
     """What the endpoint lets through belongs to the account, or is a bucket that the statement names."""
     if not statement.allows or statement.is_limited:
         return FINE
-    wide = [each for each in statement.resources if each == "*" or each.endswith(":::*")]
-    return fails_if(bool(wide) or not statement.resources, f"{statement.label} lets everybody's requests through")
+    tied = all(map(names_owner, statement.resources))
+    return fails_if(not tied or not statement.resources, f"{statement.label} lets everybody's requests through")
 
 
 _WAYS_OUT = tuple(
@@ -136,6 +149,7 @@ RULES = (
         severity=Severity.HIGH,
         types=openings.GROUP_TYPES,
         check=_no_opening(_open_to_everywhere_at((22,))),
+        scope="graph",
         reason="EC2.13 checks that no security group lets everybody reach port 22",
         remedy="name a security group in place of the addresses",
         control="EC2.13",
@@ -146,7 +160,8 @@ RULES = (
         severity=Severity.HIGH,
         types=openings.GROUP_TYPES,
         check=_no_opening(_open_beyond),
-        reason="EC2.18 checks that what a security group opens to everybody are ports 80 and 443 at most",
+        scope="graph",
+        reason="EC2.18 checks that what a security group opens to everybody are TCP ports 80 and 443 at most",
         remedy="name a security group in place of the addresses",
         control="EC2.18",
         cdk_nag="AwsSolutions-EC23",
@@ -156,6 +171,7 @@ RULES = (
         severity=Severity.HIGH,
         types=openings.GROUP_TYPES,
         check=_no_opening(_open_to_everywhere_at(HIGH_RISK_PORTS)),
+        scope="graph",
         reason="EC2.19 checks that no security group opens ports of remote access, databases or proxies to everybody",
         remedy="name a security group in place of the addresses",
         control="EC2.19",

@@ -28,13 +28,23 @@ _PATTERNS = {
     "a URL with a password": re.compile(r"://[^/\s:@]+:[^/\s:@<{$]+@"),
 }
 # What a setting is called that should hold none; the last part of a name in either spelling.
-_NAMED = re.compile(r"(?:^|[_.:-])(?:password|passwd|secret|token|api_?key|private_?key|credentials?)$", re.IGNORECASE)
-_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_ASSIGNED = re.compile(
-    r"\b\w*(?:password|passwd|secret|api_?key|private_?key|access_?token|auth_?token)\w*"
-    r"(?:\s*=\s*|['\"]?:\s+|['\"]:)['\"]?(?!['\"$<{]|arn:|/)[^\s'\"]{8,}",
+_NAMED = re.compile(
+    r"(?:password|passwd|passphrase"
+    r"|(?:^|[_.:-])(?:pass|pwd|secret|token|credentials?"
+    r"|(?:access|account|api|auth|client|encryption|master|private|secret|shared|signing)[_-]?key))"
+    r"(?:[_-]?(?:value|text|\d+))?$",
     re.IGNORECASE,
 )
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+# A name and a value as a shell, YAML, JSON or an option has them; the value may hold a further name (Environment=A=b).
+_ASSIGNED = re.compile(
+    r"(?<![\w.-])(?:(?P<option>--?[a-z][\w.-]*)(?:=|\s+)|(?P<name>[a-z_][\w.-]*)(?:\s*=\s*|['\"]?:\s+|['\"]:))"
+    r"(?=['\"]?(?P<value>[^\s'\"]+))",
+    re.IGNORECASE,
+)
+# What refers to a value, or is one that is no secret.
+_NO_SECRET = re.compile(r"[$<{`(]|arn:|-|(?:true|false|null|none|yes|no|required|optional)\b", re.IGNORECASE)
+_SHORTEST = 6
 USER_DATA = ("aws:ec2/launchTemplate:LaunchTemplate", "aws:ec2/instance:Instance")
 FUNCTION = ("aws:lambda/function:Function",)
 # Every type of the program's providers; the tests hold that no other provider's resources are in a stack.
@@ -84,7 +94,7 @@ def _variable(name: str, value: Any) -> Answer:
 
 
 def _is_reference(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith(("arn:", "/"))
+    return isinstance(value, str) and value.startswith("arn:")
 
 
 def _unknown(path: str) -> Answer:
@@ -101,9 +111,19 @@ def _user_data(properties: Properties) -> Answer:
             answers.append(violation(f"{path} holds a secret, which every process of the instance may read"))
         elif isinstance(value, str):
             text = decoded(value)
-            kind = _secret_in(text) or ("a secret by its name" if _ASSIGNED.search(text) else None)
+            kind = _secret_in(text) or ("a secret by its name" if _assigns_secret(text) else None)
             answers.append(fails_if(kind is not None, f"{path} holds {kind}"))
     return every(answers)
+
+
+def _assigns_secret(text: str) -> bool:
+    """Whether a script, a unit or a file of settings gives something that is named as a secret a value."""
+    return any(
+        _is_named_secret(found["option"] or found["name"])
+        and len(found["value"]) >= _SHORTEST
+        and _NO_SECRET.match(found["value"]) is None
+        for found in _ASSIGNED.finditer(text)
+    )
 
 
 def decoded(value: str) -> str:
@@ -121,7 +141,7 @@ def _by_digest(properties: Properties) -> Answer:
     value = read(properties, "userData")
     if value == UNKNOWN:
         return _unknown("userData")
-    images = set(re.findall(r"[\w.-]+\.dkr\.ecr\.[\w.-]+/[\w./-]+(?:[:@][\w:.-]+)?", decoded(str(value or ""))))
+    images = set(re.findall(r"[\w.-]+\.dkr\.ecr\.[\w.-]+/[\w./-]+(?:[:@][\w:.-]+)*", decoded(str(value or ""))))
     moving = [each for each in images if "@sha256:" not in each]
     return fails_if(bool(moving), f"userData runs {', '.join(sorted(moving))}, which is no digest")
 

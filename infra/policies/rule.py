@@ -74,6 +74,19 @@ def companion_passing(types: tuple[str, ...], prop: str, passes: Check) -> Check
     return check
 
 
+def every_companion(types: tuple[str, ...], prop: str, *conditions: Condition) -> Check:
+    """A check that all resources of `types` that refer to this one by `prop` meet every condition, if there are any."""
+
+    def check(resource: Resource, graph: Graph) -> Answer:
+        links = graph.referring(types, prop, resource)
+        found = [on(*conditions)(each, graph) for each in links.certain]
+        if links.possible:
+            found.append(undecidable(f"a {short(types[0])} may refer to it, by a {prop} that is not known yet"))
+        return every(found)
+
+    return check
+
+
 def in_stack(types: tuple[str, ...], *conditions: Condition) -> Check:
     """A check that the stack has some resource of `types` that meets every condition."""
 

@@ -1,14 +1,20 @@
 """Rules for buckets."""
 
+import re
+from collections.abc import Sequence
+
+from infra.policies.answers import FINE, Answer
 from infra.policies.documents import (
     PolicyStatement,
     any_statement,
     denies_plain_transport,
     each_statement,
+    no_allow_for_anyone,
     no_allow_for_anyone_of,
 )
 from infra.policies.graph import STACK
 from infra.policies.rule import (
+    Condition,
     Rule,
     Severity,
     all_of,
@@ -17,7 +23,9 @@ from infra.policies.rule import (
     at_least,
     companion,
     companion_passing,
+    each_item,
     either,
+    fails_if_matching,
     in_stack,
     is_none_of,
     is_not_true,
@@ -44,7 +52,8 @@ _BLOCKS = tuple(
     is_true(each) for each in ("blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls", "restrictPublicBuckets")
 )
 _READ = ("s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket")
-_WRITE = ("s3:PutObject", "s3:DeleteObject", "s3:PutBucketPolicy", "s3:PutObjectAcl", "s3:PutBucketAcl")
+_READING = ("s3:get", "s3:list", "s3:describe")
+_PUBLIC_GROUPS = ("/groups/global/AllUsers", "/groups/global/AuthenticatedUsers")
 _ENABLED = is_one_of("status", "Enabled")
 _KEY = "applyServerSideEncryptionByDefault.kmsMasterKeyId"
 
@@ -65,10 +74,31 @@ def _denies_other_keys(statement: PolicyStatement) -> bool:
     )
 
 
+def _writes(action: str) -> bool:
+    """Whether an action, or a pattern of actions, changes a bucket or what is in it: what does not only read does."""
+    service = action.lower().partition(":")[0]
+    return (service == "s3" or "*" in service or "?" in service) and not action.lower().startswith(_READING)
+
+
+def _no_write_for_anyone(statement: PolicyStatement) -> Answer:
+    return no_allow_for_anyone(statement) if statement.not_actions or any(map(_writes, statement.actions)) else FINE
+
+
+def _whole_bucket(resources: Sequence[str]) -> bool:
+    """Whether they are the bucket and every object in it."""
+    bucket = any("/" not in each for each in resources)
+    return bucket and any(re.fullmatch(r"[^/]*/?\*", each) is not None for each in resources)
+
+
+def _grants_nobody_else(path: str) -> Condition:
+    """No grant's URI is the group of everybody, or that of every AWS user."""
+    return fails_if_matching(path, lambda uri: str(uri).endswith(_PUBLIC_GROUPS), "is a group of everybody")
+
+
 _DENIES_PLAIN_HTTP = any_statement(
     "policy",
-    denies_plain_transport("s3:GetObject", "s3:PutObject", "s3:ListBucket", "s3:DeleteObject"),
-    otherwise="no statement denies requests without TLS",
+    denies_plain_transport("s3:GetObject", "s3:PutObject", "s3:ListBucket", "s3:DeleteObject", whole=_whole_bucket),
+    otherwise="no statement denies requests without TLS to the bucket and all objects",
 )
 _DENIES_OTHER_KEYS = any_statement("policy", _denies_other_keys, otherwise="no statement denies other keys")
 
@@ -87,7 +117,7 @@ RULES = (
     Rule(
         id="s3-no-public-read",
         severity=Severity.HIGH,
-        types=POLICY,
+        types=(*POLICY, *BUCKET),
         check=on(each_statement("policy", no_allow_for_anyone_of(*_READ))),
         reason="S3.2 checks that neither policy nor ACL lets everybody read a bucket",
         remedy="name the principals that may read, or limit the statement to an account",
@@ -97,8 +127,8 @@ RULES = (
     Rule(
         id="s3-no-public-write",
         severity=Severity.HIGH,
-        types=POLICY,
-        check=on(each_statement("policy", no_allow_for_anyone_of(*_WRITE))),
+        types=(*POLICY, *BUCKET),
+        check=on(each_statement("policy", _no_write_for_anyone)),
         reason="S3.3 checks that neither policy nor ACL lets everybody write to a bucket",
         remedy="name the principals that may write, or limit the statement to an account",
         control="S3.3",
@@ -108,7 +138,11 @@ RULES = (
         id="s3-no-public-acl",
         severity=Severity.HIGH,
         types=(*BUCKET, *ACL),
-        check=on(is_none_of("acl", "public-read", "public-read-write", "authenticated-read", default="private")),
+        check=on(
+            is_none_of("acl", "public-read", "public-read-write", "authenticated-read", default="private"),
+            each_item("grants", _grants_nobody_else("uri")),
+            each_item("accessControlPolicy.grants", _grants_nobody_else("grantee.uri")),
+        ),
         reason="S3.2 and S3.3 fail for a bucket whose ACL grants everybody or every AWS user access",
         remedy="leave acl out; grants are the bucket policy's",
         control="S3.2",

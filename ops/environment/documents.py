@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from infra.iam import ANYONE, Principals, Statement, document
 
+_TAKES_OVER = ("kms:PutKeyPolicy", "kms:CreateGrant", "kms:ScheduleKeyDeletion", "kms:DisableKey", "kms:Decrypt")
 _THIS_KEY = ("*",)  # in a key's policy, the key that it is of
 # Neither a cryptographic operation nor kms:CreateGrant, which could hand one to anybody.
 _ADMINISTER = (
@@ -94,6 +96,21 @@ def grants_outside(found: Mapping[str, Any], *, partition: str, account: str) ->
     ]
 
 
+def grants_past_iam(found: Mapping[str, Any], *, partition: str, account: str) -> list[tuple[str, str, str]]:
+    """What a key's policy allows somebody of this account by itself: Sid or number, principal, and the gravest action.
+
+    What it allows the account's root is IAM's to hand out; what it allows anybody else, no policy of IAM's takes back.
+    """
+    root = {account, f"arn:{partition}:iam::{account}:root"}
+    return [
+        (str(each.get("Sid") or f"statement {number}"), named, action)
+        for number, each in enumerate(_statements(found), start=1)
+        if each["Effect"] == "Allow" and _within(each, partition=partition, account=account)
+        for named in _listed(each["Principal"]["AWS"])
+        if named not in root and (action := _gravest(each)) is not None
+    ]
+
+
 def merged(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
     """`wanted`, and what `found` has beside it under other Sids."""
     sids = {each["Sid"] for each in wanted["Statement"]}
@@ -152,10 +169,27 @@ def _canonical(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _gravest(statement: Mapping[str, Any]) -> str | None:
+    """The first of the actions by which a key is taken over, lost, or used by others that a statement allows."""
+    patterns = [each.lower() for each in _listed(statement.get("Action", []))]
+    excluded = [each.lower() for each in _listed(statement.get("NotAction", []))]
+    for action in _TAKES_OVER:
+        name = action.lower()
+        if any(fnmatchcase(name, each) for each in patterns) or (
+            excluded and not any(fnmatchcase(name, each) for each in excluded)
+        ):
+            return action
+    return None
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
 def _within(statement: Mapping[str, Any], *, partition: str, account: str) -> bool:
     principal = statement.get("Principal")
     if not isinstance(principal, Mapping) or set(principal) != {"AWS"}:
         return False
-    named = principal["AWS"] if isinstance(principal["AWS"], list) else [principal["AWS"]]
+    named = _listed(principal["AWS"])
     own = (f"arn:{partition}:iam::{account}:", f"arn:{partition}:sts::{account}:")
     return all(each == account or each.startswith(own) for each in named)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ops.environment.documents import grants_outside, parse_policy
+from ops.environment.documents import grants_outside, grants_past_iam, parse_policy
 from ops.environment.prepared import Difference, Prepared
 from ops.errors import OpsError
 
@@ -50,6 +50,14 @@ def prepare_key(kms: Any, wanted: WantedKey, *, repair: bool) -> Prepared:
             False,
         )
         for sid in grants_outside(policy, partition=wanted.partition, account=wanted.account)
+    ]
+    differences += [
+        Difference(
+            f"key {wanted.alias}: {sid} of its policy lets {principal} {action}, which should be IAM's to allow",
+            "remove that statement with 'aws kms put-key-policy', or give the alias to a key of its own",
+            False,
+        )
+        for sid, principal, action in grants_past_iam(policy, partition=wanted.partition, account=wanted.account)
     ]
     return Prepared(arn, tuple(changes), tuple(differences))
 

@@ -9,24 +9,17 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from ops.environment import state_lifecycle
 from ops.environment.answers import error_code
 from ops.environment.documents import grants_outside, merged, missing_denials, parse_policy
 from ops.environment.prepared import Difference, Prepared
 from ops.errors import OpsError
 
-KEEP_OLD_VERSIONS_DAYS = 90
 _UNSET = frozenset(
     {"NoSuchBucketPolicy", "NoSuchLifecycleConfiguration", "NoSuchPublicAccessBlockConfiguration", "NoSuchTagSet",
      "OwnershipControlsNotFoundError", "ServerSideEncryptionConfigurationNotFoundError"}
 )  # fmt: skip
 _CLOSED = dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True)
-_LIFECYCLE = {
-    "ID": "old-versions",
-    "Status": "Enabled",
-    "Filter": {"Prefix": ""},
-    "NoncurrentVersionExpiration": {"NoncurrentDays": KEEP_OLD_VERSIONS_DAYS},
-    "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
-}
 
 
 @dataclass(frozen=True)
@@ -227,12 +220,18 @@ def _versioning(s3: Any, wanted: WantedBucket) -> _Setting:
 
 
 def _lifecycle(s3: Any, wanted: WantedBucket) -> _Setting:
+    def found() -> list[dict[str, Any]]:
+        rules: list[dict[str, Any]] = _read(s3.get_bucket_lifecycle_configuration, wanted).get("Rules", [])
+        return rules
+
     return _Setting(
         "lifecycle",
-        lambda: _other(_read(s3.get_bucket_lifecycle_configuration, wanted).get("Rules"), [_LIFECYCLE]),
-        f"old versions kept {KEEP_OLD_VERSIONS_DAYS} days, current ones for ever",
+        lambda: ", ".join(state_lifecycle.weaknesses(found())) or None,
+        f"old versions kept {state_lifecycle.KEEP_OLD_VERSIONS_DAYS} days or longer, current ones for ever",
         lambda: s3.put_bucket_lifecycle_configuration(
-            Bucket=wanted.name, ExpectedBucketOwner=wanted.account, LifecycleConfiguration={"Rules": [_LIFECYCLE]}
+            Bucket=wanted.name,
+            ExpectedBucketOwner=wanted.account,
+            LifecycleConfiguration={"Rules": state_lifecycle.strengthened(found())},
         ),
     )
 

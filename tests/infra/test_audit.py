@@ -249,6 +249,11 @@ class TestMade:
         assert (trail["IsMultiRegionTrail"], trail["LogFileValidationEnabled"]) == (True, True)
         assert trail["TrailARN"] == deployed.resource("aws:cloudtrail/trail:Trail", "audit-trail").outputs["arn"]
 
+    def test_the_trails_key_alone_outlives_the_stack(self, deployed: Deployment) -> None:
+        kept = [each.name for each in deployed.resources if each.retain_on_delete]
+        assert kept == ["audit-trail-key"]
+        assert len([each for each in deployed.resources if each.type == audit.KEY]) > 1
+
     def test_the_bucket_is_locked(self, deployed: Deployment, emulators: Emulators) -> None:
         bucket = deployed.resource("aws:s3/bucket:Bucket", "audit-trail").id
         lock = emulators.client("s3").get_object_lock_configuration(Bucket=bucket)["ObjectLockConfiguration"]

@@ -65,6 +65,34 @@ class TestSettings:
                 {"command": [*COMMAND, "--enable-log-requests"]},
                 "modelkeep:fleet.server: command has --enable-log-requests, which logs what users write; remove it",
             ),
+            *(
+                (
+                    {"command": [*COMMAND, option]},
+                    f"modelkeep:fleet.server: command has {option.partition('=')[0]}, which logs what users write",
+                )
+                for option in (
+                    "--enable_log_requests",
+                    "--enable-log-req",
+                    "--enable-log-outputs=true",
+                    "--no-disable-log-requests",
+                    "--log-requests",
+                )
+            ),
+            (
+                {"environment": {"VLLM_DEBUG_LOG_API_SERVER_RESPONSE": "true"}},
+                "environment has VLLM_DEBUG_LOG_API_SERVER_RESPONSE, which logs what users write; remove it",
+            ),
+            *(
+                (
+                    {"command": [*COMMAND, *option]},
+                    f"modelkeep:fleet.server: command has {option[0].partition('=')[0]}, a secret that whoever may",
+                )
+                for option in (["--api-key", "hunter2"], ["--api_key=hunter2"], ["--hf-tok", "hunter2"])
+            ),
+            (
+                {"command": [*COMMAND, *["x" * 1000] * 16]},
+                "modelkeep: fleet.server's command and environment and the models make ",
+            ),
             ({"command": []}, "modelkeep:fleet.server.command: tuple should have at least 1 item"),
             ({"command": [*COMMAND, "a\nb"]}, r"modelkeep:fleet.server.command[9]: 'a\nb' is no argument"),
             ({"port": 443}, "modelkeep:fleet.server.port: 443 should be greater than or equal to 1024"),
@@ -94,6 +122,17 @@ class TestSettings:
             parse_settings(with_server(values, vllm(**changed)))
         assert line in str(caught.value)
         assert "\n" not in str(caught.value)
+        assert "hunter2" not in str(caught.value)
+
+    def test_what_only_reads_like_logging_is_taken(self, values: Values) -> None:
+        command = [*COMMAND, "--disable-log-requests", "--log-requests-level", "0", "--no-enable-log-requests", "--"]
+        off = {"VLLM_DEBUG_LOG_API_SERVER_RESPONSE": "False"}
+        assert parse_settings(with_server(values, vllm(command=command, environment=off))).fleet.server
+
+    def test_what_the_settings_take_an_instance_boots(self, values: Values) -> None:
+        command = [*COMMAND, *["x" * 1000] * 9]
+        assert parse_settings(with_server(values, vllm(command=command))).fleet.server
+        assert user_data.render(boot(command=command))
 
     def test_tls_may_come_by_the_environment(self, values: Values) -> None:
         names = {"CERT_FILE": user_data.TLS_CERTIFICATE, "PRIVATE_PEM": user_data.TLS_KEY}

@@ -69,6 +69,11 @@ def test_the_image_is_pulled_and_run_by_digest_with_the_roles_login() -> None:
     assert helpers == {"123456789012.dkr.ecr.eu-west-1.amazonaws.com": "ecr-login"}
 
 
+def test_the_login_helper_has_a_home() -> None:
+    """systemd gives a system's own service none, and the helper of ECR looks for its settings there."""
+    assert "Environment=HOME=/root DOCKER_CONFIG=" in user_data.service_unit(boot())
+
+
 def test_an_instance_that_goes_has_time_to_drain() -> None:
     unit = user_data.service_unit(boot())
     stop = int(unit.split("docker stop --time ")[1].split()[0])

@@ -26,7 +26,11 @@ import json, os, pathlib, sys
 here = pathlib.Path({directory!r})
 calls = here / "calls.json"
 known = json.loads(calls.read_text()) if calls.exists() else []
-calls.write_text(json.dumps([*known, {{"arguments": sys.argv[1:], "directory": os.getcwd()}}]))
+plan = lambda option: pathlib.Path(sys.argv[sys.argv.index(option) + 1])
+if "--save-plan" in sys.argv:
+    plan("--save-plan").write_text("what was reviewed")
+applied = plan("--plan").read_text() if "--plan" in sys.argv else None
+calls.write_text(json.dumps([*known, {{"arguments": sys.argv[1:], "directory": os.getcwd(), "plan": applied}}]))
 answer = json.loads((here / "answers.json").read_text()).get(sys.argv[1] + ("-json" if "--json" in sys.argv else ""))
 if answer is not None:
     print(answer["output"])
@@ -48,7 +52,15 @@ class Fake:
 
     @property
     def calls(self) -> list[list[str]]:
-        return [call["arguments"] for call in self._recorded()]
+        """The arguments of every call; a plan's path is `PLAN`."""
+        return [
+            ["PLAN" if each.endswith("/plan.json") else each for each in call["arguments"]] for call in self._recorded()
+        ]
+
+    @property
+    def applied(self) -> list[str]:
+        """The contents of the plans that were applied."""
+        return [call["plan"] for call in self._recorded() if call["plan"] is not None]
 
     @property
     def directories(self) -> set[Path]:
@@ -68,7 +80,7 @@ def pulumi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     program.chmod(0o700)
     monkeypatch.setenv("PATH", str(directory), prepend=os.pathsep)
     fake = Fake(directory)
-    fake.answer(preview_json=(0, preview()))
+    fake.answer(preview_json=(0, preview()), destroy_json=(0, preview()))
     return fake
 
 
@@ -105,12 +117,24 @@ OPENED = step(
 )
 
 
+RENAMED = step("update", old={"name": "alarms", "displayName": "a"}, new={"name": "alarms", "displayName": "b"})
+TABLE = "aws:dynamodb/table:Table"
+GONE = {
+    "op": "delete",
+    "urn": STACK_URN.format(type=TABLE, name="tokens"),
+    "oldState": {"urn": STACK_URN.format(type=TABLE, name="tokens"), "type": TABLE, "inputs": {"name": "tokens"}},
+}
+
+
 def call(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["deploy", *arguments])
 
 
 GUARDED = ["--policy-pack", "infra/policies", "--stack", "dev"]
-LOOKED = ["preview", "--json", "--show-sames", "--stack", "dev"]
+LOOKED = ["preview", "--show-sames", "--json", "--stack", "dev"]
+PLANNED = ["preview", "--show-sames", "--save-plan", "PLAN", "--json", "--stack", "dev"]
+APPLIED = ["up", "--plan", "PLAN", *GUARDED]
+LOOKED_AT_END = ["destroy", "--preview-only", "--json", "--stack", "dev"]
 
 
 def test_a_plan_reviews_and_previews_with_the_policies(pulumi: Fake, root: Path) -> None:
@@ -123,11 +147,27 @@ def test_a_plan_reviews_and_previews_with_the_policies(pulumi: Fake, root: Path)
 
 @pytest.mark.parametrize(("given", "passed"), [([], []), (["--yes"], ["--yes"])])
 def test_a_deployment_reviews_first(pulumi: Fake, root: Path, given: list[str], passed: list[str]) -> None:
-    pulumi.answer(preview_json=(0, preview(OPENED)))
+    pulumi.answer(preview_json=(0, preview(RENAMED)))
     done = call("up", "dev", *given)
     assert done.exit_code == 0
-    assert pulumi.calls == [LOOKED, ["up", *GUARDED, *passed]]
+    assert pulumi.calls == [PLANNED, [*APPLIED, *passed]]
+    assert pulumi.applied == ["what was reviewed"]
     assert "alarms" in done.stdout
+
+
+@pytest.mark.parametrize("given", [[], ["--yes", "--fail-on", "never"]])
+def test_a_grave_finding_is_for_whoever_is_asked_or_has_accepted_it(pulumi: Fake, root: Path, given: list[str]) -> None:
+    pulumi.answer(preview_json=(0, preview(OPENED)))
+    assert call("up", "dev", *given).exit_code == 0
+    assert [each[0] for each in pulumi.calls] == ["preview", "up"]
+
+
+def test_a_grave_finding_stops_what_nobody_is_asked_about(pulumi: Fake, root: Path) -> None:
+    pulumi.answer(preview_json=(0, preview(OPENED)))
+    done = call("up", "dev", "--yes")
+    assert isinstance(done.exception, OpsError)
+    assert "of severity high or above: nothing was done" in str(done.exception)
+    assert pulumi.calls == [PLANNED]
 
 
 def test_a_finding_of_the_named_severity_stops_a_deployment(pulumi: Fake, root: Path) -> None:
@@ -135,19 +175,38 @@ def test_a_finding_of_the_named_severity_stops_a_deployment(pulumi: Fake, root: 
     done = call("up", "dev", "--fail-on", "low")
     assert isinstance(done.exception, OpsError)
     assert "of severity low or above: nothing was done" in str(done.exception)
-    assert pulumi.calls == [LOOKED]
+    assert pulumi.calls == [PLANNED]
 
 
-def test_destroying_needs_no_review(pulumi: Fake, root: Path) -> None:
-    assert call("destroy", "dev").exit_code == 0
-    assert call("destroy", "dev", "--yes").exit_code == 0
-    assert pulumi.calls == [["destroy", "--stack", "dev"], ["destroy", "--stack", "dev", "--yes"]]
+@pytest.mark.parametrize(("given", "passed"), [([], []), (["--yes"], ["--yes"])])
+def test_what_goes_is_reviewed_before_it_is_destroyed(
+    pulumi: Fake, root: Path, given: list[str], passed: list[str]
+) -> None:
+    pulumi.answer(destroy_json=(0, preview(GONE)))
+    done = call("destroy", "dev", *given)
+    assert done.exit_code == 0
+    assert pulumi.calls == [LOOKED_AT_END, ["destroy", "--stack", "dev", *passed]]
+    assert "dev: `what is deployed` → `nothing`" in done.stdout
+    assert "tokens" in done.stdout
+
+
+@pytest.mark.parametrize(("answer", "destroyed"), [('{"duration": 1}', True), ("no JSON", False), ("[]", False)])
+def test_an_end_without_steps_is_the_end_of_nothing(pulumi: Fake, root: Path, answer: str, destroyed: bool) -> None:
+    pulumi.answer(destroy_json=(0, answer))
+    assert (call("destroy", "dev").exit_code == 0) is destroyed
+    assert (["destroy", "--stack", "dev"] in pulumi.calls) is destroyed
+
+
+def test_nothing_is_destroyed_whose_end_cannot_be_shown(pulumi: Fake, root: Path) -> None:
+    pulumi.answer(destroy_json=(255, ""))
+    assert isinstance(call("destroy", "dev", "--yes").exception, OpsError)
+    assert pulumi.calls == [LOOKED_AT_END]
 
 
 def test_the_policy_packs_environment_is_made_once(pulumi: Fake, root: Path) -> None:
     (root / "infra" / "policies" / ".venv").rmdir()
     assert call("up", "dev").exit_code == 0
-    assert pulumi.calls == [LOOKED, ["install"], ["up", *GUARDED]]
+    assert pulumi.calls == [PLANNED, ["install"], APPLIED]
     assert root / "infra" / "policies" in pulumi.directories
 
 
@@ -167,7 +226,7 @@ def test_a_failed_preview_is_told_in_one_line_and_nothing_is_deployed(pulumi: Fa
     assert str(done.exception) == (
         "the preview of stack dev ended with status 255: modelkeep:fleet.min is missing; add it"
     )
-    assert pulumi.calls == [LOOKED]
+    assert pulumi.calls == [PLANNED]
 
 
 def test_a_preview_that_fails_before_its_document_refers_to_what_was_said(pulumi: Fake, root: Path) -> None:
@@ -181,7 +240,7 @@ def test_a_failed_deployment_fails_the_command(pulumi: Fake, root: Path) -> None
     pulumi.answer(preview_json=(0, preview()), up=(255, ""))
     done = call("up", "dev")
     assert isinstance(done.exception, OpsError)
-    assert "'pulumi up --policy-pack infra/policies --stack dev' ended with status 255" in str(done.exception)
+    assert "--policy-pack infra/policies --stack dev' ended with status 255" in str(done.exception)
 
 
 def test_without_the_cli_one_line_says_how_to_install_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,6 +143,25 @@ def test_a_weaker_bucket_is_named_and_left_until_repair(clients: Recorder, emula
     assert prepared(clients).differences == []
 
 
+def test_a_lifecycle_that_keeps_longer_is_left_as_it_is(clients: Recorder, emulators: Emulators) -> None:
+    prepared(clients)
+    s3 = emulators.client("s3")
+    seven_years = {
+        "ID": "keep-7-years",
+        "Status": "Enabled",
+        "Filter": {"Prefix": ""},
+        "NoncurrentVersionExpiration": {"NoncurrentDays": 2557},
+    }
+    s3.put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration={"Rules": [seven_years]})
+    (left,) = prepared(clients).differences
+    assert "lifecycle is parts of broken uploads are kept for ever, wanted" in left.text
+    prepared(clients, repair=True)
+    rules = {each["ID"]: each for each in s3.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]}
+    assert rules["keep-7-years"]["NoncurrentVersionExpiration"] == {"NoncurrentDays": 2557}
+    assert "NoncurrentVersionExpiration" not in rules["old-versions"]
+    assert prepared(clients).differences == []
+
+
 def test_repair_never_takes_a_grant_away_and_goes_on_naming_it(clients: Recorder, emulators: Emulators) -> None:
     prepared(clients)
     s3 = emulators.client("s3")
@@ -164,6 +183,21 @@ def test_a_key_that_does_not_rotate_is_named_and_left_until_repair(clients: Reco
     assert not kms.get_key_rotation_status(KeyId=key["KeyId"])["KeyRotationEnabled"]
     assert prepared(clients, repair=True).secrets_key.name == key["Arn"]
     assert kms.get_key_rotation_status(KeyId=key["KeyId"])["KeyRotationEnabled"]
+
+
+def test_a_key_that_somebody_may_use_past_iam_is_named(clients: Recorder, emulators: Emulators) -> None:
+    first = prepared(clients)
+    kms = emulators.client("kms")
+    policy = json.loads(kms.get_key_policy(KeyId=first.secrets_key.name, PolicyName="default")["Policy"])
+    intern = f"arn:aws:iam::{ACCOUNT_ID}:user/intern"
+    policy["Statement"].append({"Effect": "Allow", "Principal": {"AWS": intern}, "Action": "kms:*", "Resource": "*"})
+    kms.put_key_policy(KeyId=first.secrets_key.name, PolicyName="default", Policy=json.dumps(policy))
+    (left,) = prepared(clients, repair=True).differences
+    assert left.text == (
+        "key alias/modelkeep-dev-secrets: statement 3 of its policy lets "
+        f"{intern} kms:PutKeyPolicy, which should be IAM's to allow"
+    )
+    assert not left.repairable
 
 
 def test_a_key_that_is_to_be_deleted_is_refused(clients: Recorder, emulators: Emulators) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ops.environment.documents import (
     grants_outside,
+    grants_past_iam,
     merged,
     missing_denials,
     parse_policy,
@@ -18,6 +19,7 @@ from ops.environment.documents import (
 )
 
 ACCOUNT = "123456789012"
+INTERN = f"arn:aws:iam::{ACCOUNT}:user/intern"
 BUCKET_POLICY = state_bucket_policy(partition="aws", bucket="state", key_arn="arn:key")
 KEY_POLICIES = (
     secrets_key_policy(partition="aws", account=ACCOUNT),
@@ -49,6 +51,23 @@ def test_nobody_but_the_account_uses_a_key_or_hands_out_grants(policy: dict[str,
 def test_the_state_key_is_used_through_s3_alone() -> None:
     (use,) = [each for each in KEY_POLICIES[1]["Statement"] if "kms:Decrypt" in each["Action"]]
     assert use["Condition"] == {"StringEquals": {"kms:ViaService": "s3.eu-west-1.amazonaws.com"}}
+
+
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        ({"Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Action": "kms:*"}, []),
+        ({"Principal": {"AWS": ACCOUNT}, "Action": "kms:*"}, []),
+        ({"Principal": {"AWS": INTERN}, "Action": "kms:*"}, [("statement 1", INTERN, "kms:PutKeyPolicy")]),
+        ({"Sid": "A", "Principal": {"AWS": [ACCOUNT, INTERN]}, "Action": ["kms:De*"]}, [("A", INTERN, "kms:Decrypt")]),
+        ({"Principal": {"AWS": INTERN}, "NotAction": "kms:Put*"}, [("statement 1", INTERN, "kms:CreateGrant")]),
+        ({"Principal": {"AWS": INTERN}, "Action": ["kms:DescribeKey", "kms:Encrypt"]}, []),
+        ({"Principal": {"AWS": INTERN}, "Action": "kms:*", "Effect": "Deny"}, []),
+    ],
+)
+def test_what_a_key_allows_past_iam_is_found(statement: dict[str, Any], found: list[tuple[str, str, str]]) -> None:
+    policy = {"Statement": [{"Effect": "Allow", "Resource": "*", **statement}]}
+    assert grants_past_iam(policy, partition="aws", account=ACCOUNT) == found
 
 
 def as_aws_answers(policy: dict[str, Any]) -> dict[str, Any]:

@@ -303,6 +303,18 @@ MUTATIONS: dict[str, Mutation] = {
         ),
     ),
     "star resource": Mutation("iam-no-star-resource", put(ROLE_POLICY, "policy.Statement.0.Resource", "*")),
+    "administrator": Mutation(
+        "iam-no-administrator-attached",
+        put("PolicyAttachment", "policyArn", "arn:aws:iam::aws:policy/AdministratorAccess"),
+    ),
+    "old TLS": Mutation("elb-tls", put(LISTENER, "sslPolicy", "ELBSecurityPolicy-TLS13-1-0-2021-06")),
+    "one method": Mutation(
+        "apigateway-throttled", added("aws:" + SETTINGS, {"methodPath": "v1/POST", "settings": {}}, stageName=STAGE)
+    ),
+    "one prefix": Mutation(
+        "s3-tls-only",
+        put("BucketPolicy", "policy.Statement.0.Resource", ["arn:aws:s3:::b/a/*"], name="storage-models-policy"),
+    ),
     "wildcard action": Mutation("iam-no-wildcard-action", put(ROLE_POLICY, "policy.Statement.0.Action", "s3:Get*")),
     "secret variable": Mutation("secret-in-environment", put(FUNCTION, "environment.variables.DB_PASSWORD", "hunter2")),
     "mutable tag": Mutation(

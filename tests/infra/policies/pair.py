@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from infra.policies.graph import STACK, Graph, Resource, short
@@ -73,6 +73,16 @@ def together(
     )
 
 
+def zoned(resource_type: str, prop: str, properties: Properties, *zones: str) -> Graph:
+    """A graph of a resource and the subnets, one in each of these zones, that its property `prop` comes from."""
+    subnets = tuple(
+        resource("aws:ec2/subnet:Subnet", {"availabilityZone": zone}, name=f"subnet-{number}")
+        for number, zone in enumerate(zones)
+    )
+    it = resource(resource_type, properties)
+    return Graph((replace(it, sources={prop: frozenset(each.urn for each in subnets)}), *subnets))
+
+
 def in_stack(part: str, fine: Sequence[Properties], wrong: Sequence[Properties]) -> Pair:
     """Pairs for a rule that asks whether the stack has a resource of type `part`."""
     stack = resource(STACK, {}, name="modelkeep-test")
@@ -87,12 +97,12 @@ def statement(**elements: Any) -> dict[str, Any]:
     return {"Version": "2012-10-17", "Statement": [{"Sid": "Test", "Effect": "Allow", **elements}]}
 
 
-def denial(service: str) -> dict[str, Any]:
+def denial(service: str, resources: str | Sequence[str] = "*") -> dict[str, Any]:
     """A policy document that denies a service without TLS."""
     return statement(
         Effect="Deny",
         Principal={"AWS": "*"},
         Action=f"{service}:*",
-        Resource="*",
+        Resource=resources,
         Condition={"Bool": {"aws:SecureTransport": "false"}},
     )

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from tests.infra.policies.pair import KEY_URN, Pair, alone, denial, together
+from infra.policies.graph import Graph
+from tests.infra.policies.pair import KEY_URN, Pair, alone, denial, resource, together, zoned
 
 STAGE = "aws:apigateway/stage:Stage"
 SETTINGS = "aws:apigateway/methodSettings:MethodSettings"
@@ -24,11 +25,19 @@ def settings(**values: Any) -> dict[str, Any]:
 
 
 def of_stage(fine: dict[str, Any], *wrong: dict[str, Any]) -> Pair:
-    """Pairs of a stage and its settings; such settings for one method alone are wrong."""
+    """Pairs of a stage and its settings; such settings for one method alone are wrong, and so are others for one."""
     one_method = {"methodPath": "chat/POST", "settings": fine}
-    return together(
+    pair = together(
         STAGE, SETTINGS, "stageName", [settings(**fine)], [one_method, *(settings(**each) for each in wrong)]
     )
+    (for_all,) = pair.fine
+    stage = for_all.resources[0]
+
+    def overridden(values: dict[str, Any]) -> Graph:
+        override = {"methodPath": "chat/POST", "settings": values}
+        return Graph((*for_all.resources, resource(SETTINGS, override, name="override", stageName=stage.urn)))
+
+    return Pair(fine=(for_all, overridden(fine)), wrong=(*pair.wrong, *map(overridden, wrong)))
 
 
 PAIRS: dict[str, Pair] = {
@@ -108,14 +117,19 @@ PAIRS: dict[str, Pair] = {
     "apigateway-tls": alone(
         API,
         [{"securityPolicy": "SecurityPolicy_TLS13_1_2_2021_06"}, {"securityPolicy": "TLS_1_2"}],
-        [{}, {"securityPolicy": "TLS_1_0"}],
+        [{}, {"securityPolicy": "TLS_1_0"}, {"securityPolicy": "SecurityPolicy_TLS13_1_0_2021_06"}],
     ),
     "apigateway-tls-only": together(
         API,
         "aws:apigateway/restApiPolicy:RestApiPolicy",
         "restApiId",
         [{"policy": denial("execute-api")}],
-        [{}, {"policy": denial("s3")}, {"policy": '{"Statement": []}'}],
+        [
+            {},
+            {"policy": denial("s3")},
+            {"policy": '{"Statement": []}'},
+            {"policy": denial("execute-api", "arn:aws:execute-api:eu-west-1:1:abc/v1/*")},
+        ],
     ),
     "apigateway-backend-tls": alone(
         INTEGRATION,
@@ -187,14 +201,26 @@ PAIRS: dict[str, Pair] = {
     "lambda-not-public": alone(
         PERMISSION,
         [{"principal": "apigateway.amazonaws.com", "sourceArn": "arn:x"}, {"principal": "123456789012"}],
-        [{"principal": "*"}, {"principal": "s3.amazonaws.com"}, {"principal": "*", "sourceArn": "*"}],
+        [
+            {"principal": "*"},
+            {"principal": "s3.amazonaws.com"},
+            {"principal": "*", "sourceArn": "*"},
+            {"principal": "apigateway.amazonaws.com", "sourceArn": "arn:aws:execute-api:*:*:*"},
+        ],
     ),
     "lambda-runtime": alone(
         FUNCTION, [{"runtime": "python3.13"}, {"packageType": "Image"}], [{"runtime": "python3.8"}, {}]
     ),
     "lambda-in-vpc": alone(FUNCTION, [{"vpcConfig": {"subnetIds": ["a"]}}], [{}, {"vpcConfig": {"subnetIds": []}}]),
-    "lambda-zones": alone(
-        FUNCTION, [{}, {"vpcConfig": {"subnetIds": ["a", "b"]}}], [{"vpcConfig": {"subnetIds": ["a"]}}]
+    "lambda-zones": Pair(
+        fine=(
+            Graph((resource(FUNCTION, {}),)),
+            zoned(FUNCTION, "vpcConfig", {"vpcConfig": {"subnetIds": ["a", "b"]}}, "1a", "1b"),
+        ),
+        wrong=(
+            zoned(FUNCTION, "vpcConfig", {"vpcConfig": {"subnetIds": ["a"]}}, "1a"),
+            zoned(FUNCTION, "vpcConfig", {"vpcConfig": {"subnetIds": ["a", "b"]}}, "1a", "1a"),
+        ),
     ),
     "lambda-environment-encrypted": alone(
         FUNCTION, [{"kmsKeyArn": "arn:key"}], [{}, {"kmsKeyArn": "alias/aws/lambda"}], kmsKeyArn=KEY_URN

@@ -33,6 +33,20 @@ def allows(*, types: str = ROLE_POLICY, fine: list[dict[str, Any]], wrong: list[
     return Pair(fine=pair.fine, wrong=(*pair.wrong, *([Graph((inline,))] if types == ROLE_POLICY else [])))
 
 
+def attaching(fine: str, *wrong: str) -> Pair:
+    """Pairs of whatever attaches a managed policy; each of the wrong ones by a role itself, the first in every way."""
+
+    def ways(arn: str) -> tuple[Graph, ...]:
+        singly = ("rolePolicyAttachment", "userPolicyAttachment", "groupPolicyAttachment", "policyAttachment")
+        return tuple(
+            Graph((resource(f"aws:iam/{each}:{each[0].upper()}{each[1:]}", {"policyArn": arn}),)) for each in singly
+        )
+
+    by_role = [Graph((resource(ROLE, {"managedPolicyArns": [fine, each]}),)) for each in wrong]
+    none = Graph((resource(ROLE, {}),))
+    return Pair(fine=(none, *ways(fine)), wrong=(*ways(wrong[0]), *by_role))
+
+
 def user_data(text: str, *, packed: bool = False) -> dict[str, Any]:
     """User data as a launch template has it."""
     content = gzip.compress(text.encode()) if packed else text.encode()
@@ -58,6 +72,7 @@ DECRYPT_ONE = {"Action": "kms:Decrypt", "Resource": "arn:aws:kms:eu-west-1:1:key
 DECRYPT_ALL = [
     {"Action": "kms:Decrypt", "Resource": "*"},
     {"Action": ["kms:*"], "Resource": ["arn:aws:kms:*:1:key/*"]},
+    {"Action": "kms:Decrypt", "Resource": "arn:aws:kms:*:1:key/??*"},
     {"Action": "kms:ReEncrypt*", "Resource": "*", "Condition": {"StringEquals": {"kms:ViaService": "s3"}}},
     {"NotAction": "s3:*", "Resource": "*"},
     {"Action": "kms:Decrypt", "NotResource": "arn:aws:kms:eu-west-1:1:key/abc"},
@@ -107,6 +122,14 @@ PAIRS: dict[str, Pair] = {
                     Condition={"StringLike": {"aws:PrincipalArn": "*"}},
                 )
             },
+            {
+                "policy": statement(
+                    Principal={"AWS": "*"},
+                    Action="kms:Decrypt",
+                    Resource="*",
+                    Condition={"ArnLike": {"aws:PrincipalArn": "arn:aws:iam::*:role/*"}},
+                )
+            },
         ],
     ),
     "kms-policy-named": alone(
@@ -128,6 +151,7 @@ PAIRS: dict[str, Pair] = {
         wrong=[
             {"NotAction": "iam:*", "Resource": "*"},
             {"Action": "*", "NotResource": "arn:aws:s3:::x"},
+            {"Action": "**", "Resource": "arn:*"},
             {"Action": "*", "Resource": "*"},
         ],
     ),
@@ -135,6 +159,7 @@ PAIRS: dict[str, Pair] = {
         fine=[NARROW, {"Action": "s3:Get*", "Resource": "*"}],
         wrong=[
             {"Action": ["s3:GetObject", "s3:*"], "Resource": "arn:aws:s3:::models"},
+            {"Action": "s3:**", "Resource": "arn:aws:s3:::models"},
             {"Action": "*", "Resource": "x"},
         ],
     ),
@@ -155,6 +180,8 @@ PAIRS: dict[str, Pair] = {
         wrong=[
             {"Action": "cloudwatch:PutMetricData", "Resource": "*"},
             {"NotAction": "s3:GetObject", "Resource": "*"},
+            *({"Action": "s3:DeleteObject", "Resource": each} for each in ("arn:aws:s3:::*", "**", "arn:*")),
+            {"Action": "sqs:SendMessage", "Resource": "arn:aws:*:*:*:*"},
             {"Action": ["ecr:GetAuthorizationToken", "s3:GetObject"], "Resource": "*"},
         ],
     ),
@@ -196,13 +223,16 @@ PAIRS: dict[str, Pair] = {
             {},
         ],
     ),
-    "iam-no-managed-policy": alone(
-        "aws:iam/rolePolicyAttachment:RolePolicyAttachment",
-        [{"policyArn": "arn:aws:iam::123456789012:policy/own"}],
-        [
-            {"policyArn": "arn:aws:iam::aws:policy/AdministratorAccess"},
-            {"policyArn": "arn:aws-cn:iam::aws:policy/service-role/AWSLambdaRole"},
-        ],
+    "iam-no-managed-policy": attaching(
+        "arn:aws:iam::123456789012:policy/own", "arn:aws-cn:iam::aws:policy/service-role/AWSLambdaRole"
+    ),
+    "iam-no-administrator-attached": attaching(
+        "arn:aws:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs",
+        "arn:aws:iam::aws:policy/AdministratorAccess",
+        "arn:aws:iam::aws:policy/PowerUserAccess",
+        "arn:aws-cn:iam::aws:policy/IAMFullAccess",
+        "arn:aws:iam::aws:policy/CloudWatchFullAccessV2",
+        "arn:aws:iam::aws:policy/job-function/SystemAdministrator",
     ),
     "iam-no-users": Pair(
         fine=(Graph((resource(ROLE, {}),)),),
@@ -217,10 +247,17 @@ PAIRS: dict[str, Pair] = {
     ),
     "secret-in-environment": alone(
         FUNCTION,
-        [{}, variables(TOKENS_TABLE="tokens", DB_SECRET="arn:aws:secretsmanager:eu-west-1:1:secret:x")],
+        [
+            {},
+            variables(TOKENS_TABLE="tokens", DB_SECRET="arn:aws:secretsmanager:eu-west-1:1:secret:x"),
+            variables(PARTITION_KEY="id", BYPASS="x", MAX_TOKENS="5"),
+        ],
         [
             variables(DB_PASSWORD="x"),
             variables(API_KEY="x"),
+            *(variables(**{name: "x"}) for name in ("AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "SECRET_KEY", "DB_PASS")),
+            *(variables(**{name: "x"}) for name in ("SIGNING_KEY", "dbPwd", "secretAccessKey", "DB_PASSWORD_2")),
+            variables(DB_PASSWORD="/hunter2hunter2"),
             variables(X=PRIVATE_KEY),
             variables(apiToken=SECRET),
             variables(URL="postgres://me:pw@host/db"),
@@ -229,10 +266,20 @@ PAIRS: dict[str, Pair] = {
     ),
     "secret-in-user-data": alone(
         TEMPLATE,
-        [{}, user_data("MODELKEEP_STACK=prod\nSECRET_ARN=arn:aws:secretsmanager:eu-west-1:1:secret:x")],
+        [
+            {},
+            user_data("MODELKEEP_STACK=prod\nSECRET_ARN=arn:aws:secretsmanager:eu-west-1:1:secret:x"),
+            user_data("docker run --ssl-keyfile /run/tls/server.key --max-tokens 200000 --http-tokens required"),
+            user_data("TOKEN=$(curl -X PUT http://169.254.169.254/)\nexport PASSWORD=${PASSWORD}\ntoken: required\n"),
+        ],
         [
             user_data(f"key={ACCESS_KEY}"),
             user_data("export DB_PASSWORD=correct-horse"),
+            user_data("ExecStart=docker run image --api-key hunter2"),
+            user_data("docker run image --hf_token='hunter2' --port 80"),
+            user_data("Environment=API_KEY=hunter2"),
+            user_data('{"secretAccessKey": "correct-horse"}'),
+            user_data("password: /hunter2hunter2"),
             {"userData": SECRET},
             user_data(f"AUTH={PRIVATE_KEY}", packed=True),
             {"userData": f"#!/bin/sh\necho {ACCESS_KEY}"},
@@ -245,7 +292,7 @@ PAIRS: dict[str, Pair] = {
     ),
     "image-by-digest": alone(
         TEMPLATE,
-        [{}, user_data(f"docker run {IMAGE}@sha256:{'a' * 64} serve")],
+        [{}, *(user_data(f"docker run {IMAGE}{tag}@sha256:{'a' * 64} serve") for tag in ("", ":a1b2"))],
         [user_data(f"docker run {IMAGE}:latest serve"), user_data(f"docker run {IMAGE} serve")],
     ),
 }

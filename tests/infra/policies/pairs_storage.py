@@ -7,6 +7,7 @@ from tests.infra.policies.pair import KEY_URN, Pair, alone, denial, in_stack, re
 
 BUCKET = "aws:s3/bucket:Bucket"
 BUCKET_POLICY = "aws:s3/bucketPolicy:BucketPolicy"
+BUCKET_ACL = "aws:s3/bucketAcl:BucketAcl"
 ENCRYPTION = "aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration"
 LIFECYCLE = "aws:s3/bucketLifecycleConfiguration:BucketLifecycleConfiguration"
 BLOCK = "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock"
@@ -18,6 +19,7 @@ TOPIC = "aws:sns/topic:Topic"
 LOG_GROUP = "aws:cloudwatch/logGroup:LogGroup"
 TRAIL = "aws:cloudtrail/trail:Trail"
 
+ALL_USERS = "http://acs.amazonaws.com/groups/global/AllUsers"
 BLOCKED = {"blockPublicAcls": True, "blockPublicPolicy": True, "ignorePublicAcls": True, "restrictPublicBuckets": True}
 BY_KMS = {"sseAlgorithm": "aws:kms", "kmsMasterKeyId": "arn:key"}
 ANYONE = {"AWS": "*"}
@@ -39,6 +41,15 @@ def policy(**elements: Any) -> dict[str, Any]:
     return {"policy": statement(**elements)}
 
 
+def of_bucket(fine: list[dict[str, Any]], wrong: list[dict[str, Any]]) -> Pair:
+    """Pairs of a bucket's policy, as a resource and as the bucket's own property."""
+    pairs = [alone(each, fine, wrong) for each in (BUCKET_POLICY, BUCKET)]
+    return Pair(
+        fine=(*(graph for each in pairs for graph in each.fine), Graph((resource(BUCKET, {}),))),
+        wrong=tuple(graph for each in pairs for graph in each.wrong),
+    )
+
+
 def encryption(**default: Any) -> dict[str, Any]:
     """A bucket's encryption."""
     return {"rules": [{"applyServerSideEncryptionByDefault": default}]}
@@ -47,6 +58,13 @@ def encryption(**default: Any) -> dict[str, Any]:
 def lifecycle(**rule: Any) -> dict[str, Any]:
     """A bucket's lifecycle of one rule."""
     return {"rules": [{"id": "a", "status": "Enabled", **rule}]}
+
+
+def granted(uri: str) -> dict[str, Any]:
+    """A bucket's ACL that grants a group everything."""
+    return {
+        "accessControlPolicy": {"grants": [{"grantee": {"type": "Group", "uri": uri}, "permission": "FULL_CONTROL"}]}
+    }
 
 
 def trail_into(*parts: tuple[str, dict[str, Any]]) -> Graph:
@@ -62,8 +80,7 @@ PAIRS: dict[str, Pair] = {
     "s3-account-blocks-public-access": in_stack(
         "aws:s3/accountPublicAccessBlock:AccountPublicAccessBlock", [BLOCKED], one_less(BLOCKED)
     ),
-    "s3-no-public-read": alone(
-        BUCKET_POLICY,
+    "s3-no-public-read": of_bucket(
         [
             policy(Principal={"Service": "logging.s3.amazonaws.com"}, Action="s3:PutObject", Resource="x"),
             policy(
@@ -82,17 +99,51 @@ PAIRS: dict[str, Pair] = {
             ),
         ],
     ),
-    "s3-no-public-write": alone(
-        BUCKET_POLICY,
+    "s3-no-public-write": of_bucket(
         [policy(Principal=ANYONE, Action="s3:GetObject", Resource="x")],
         [
             policy(Principal="*", Action="s3:PutObject", Resource="x"),
             policy(Principal=ANYONE, Action="s3:*", Resource="x"),
             policy(Principal=ANYONE, NotAction="s3:GetObject", Resource="x"),
+            *(
+                policy(Principal=ANYONE, Action=each, Resource="x")
+                for each in (
+                    "s3:DeleteObjectVersion",
+                    "s3:PutLifecycleConfiguration",
+                    "s3:Put*",
+                    "s?:PutObjectRetention",
+                )
+            ),
         ],
     ),
-    "s3-no-public-acl": alone(BUCKET, [{}, {"acl": "private"}], [{"acl": "public-read"}, {"acl": "public-read-write"}]),
-    "s3-tls-only": together(BUCKET, BUCKET_POLICY, "bucket", [{"policy": denial("s3")}], [policy(Action="s3:*"), {}]),
+    "s3-no-public-acl": Pair(
+        fine=(
+            *(Graph((resource(BUCKET, each),)) for each in ({}, {"acl": "private"}, {"grants": [{"id": "someone"}]})),
+            Graph((resource(BUCKET_ACL, granted("http://acs.amazonaws.com/groups/s3/LogDelivery")),)),
+        ),
+        wrong=(
+            *(Graph((resource(BUCKET, each),)) for each in ({"acl": "public-read"}, {"acl": "public-read-write"})),
+            Graph((resource(BUCKET, {"grants": [{"uri": ALL_USERS, "permissions": ["READ"]}]}),)),
+            Graph((resource(BUCKET_ACL, granted(ALL_USERS)),)),
+        ),
+    ),
+    "s3-tls-only": together(
+        BUCKET,
+        BUCKET_POLICY,
+        "bucket",
+        [
+            {"policy": denial("s3")},
+            {"policy": denial("s3", ["arn:aws:s3:::b", "arn:aws:s3:::b/*"])},
+            {"policy": denial("s3", "arn:aws:s3:::b*")},
+        ],
+        [
+            policy(Action="s3:*"),
+            {},
+            {"policy": denial("s3", "arn:aws:s3:::b/*")},
+            {"policy": denial("s3", "arn:aws:s3:::b")},
+            {"policy": denial("s3", ["arn:aws:s3:::b", "arn:aws:s3:::b/public/*"])},
+        ],
+    ),
     "s3-blocks-public-access": together(BUCKET, BLOCK, "bucket", [BLOCKED], one_less(BLOCKED)),
     "s3-access-logged": together(BUCKET, LOGGING, "bucket", [{"targetBucket": "logs"}], [{}]),
     "s3-old-versions-end": together(

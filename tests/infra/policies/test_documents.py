@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra import iam
-from infra.components import keys, network
+from infra.components import keys, network, storage
 from infra.components.gateway import policy_statements
 from infra.policies.answers import Verdict
 from infra.policies.documents import matches, no_allow_for_anyone, parse
@@ -81,6 +81,15 @@ def test_only_a_condition_that_must_hold_of_a_known_value_ties_a_statement_down(
     assert (no_allow_for_anyone(way).verdict is Verdict.FINE) is tied
 
 
+def test_what_a_prefix_list_of_another_holds_is_not_known() -> None:
+    way_in = {"prefixListId": "pl-1", "ipProtocol": "tcp", "fromPort": 3306, "toPort": 3306}
+    kind = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
+    assert verdict("group-high-risk-ports", kind, way_in) is Verdict.UNDECIDABLE
+    assert verdict("group-no-ssh", kind, way_in) is Verdict.FINE
+    assert verdict("group-by-reference", kind, way_in) is Verdict.FINE
+    assert verdict("group-open-ports", kind.replace("Ingress", "Egress"), way_in) is Verdict.FINE
+
+
 class TestWhatAPreviewCannotDecide:
     """The program's own documents with the account's number known, as they are when the stack is deployed."""
 
@@ -110,6 +119,12 @@ class TestWhatAPreviewCannotDecide:
         for each in every_endpoint:
             policy = {"policy": resolve(iam.document_text(each))}
             assert verdict("endpoint-policy", "aws:ec2/vpcEndpoint:VpcEndpoint", policy) is Verdict.FINE
+
+    def test_policies_of_buckets_deny_plain_http_to_all_of_them(self, resolve: Any) -> None:
+        bucket = resource("aws:s3/bucket:Bucket", {})
+        text = resolve(iam.document_text(storage.transport_statements("arn:aws:s3:::models-1")))
+        policy = resource("aws:s3/bucketPolicy:BucketPolicy", {"policy": text}, name="policy", bucket=bucket.urn)
+        assert findings(Graph((bucket, policy)), [BY_ID["s3-tls-only"]]) == []
 
     def test_the_apis_policy_denies_plain_http(self, resolve: Any) -> None:
         arn = "arn:aws:execute-api:eu-west-1:123456789012:abc"

@@ -29,12 +29,15 @@ ACCEPTED_IN_PROD = {
     "s3-own-key",
     "vpc-ec2-endpoint",
 }
-# What a preview cannot decide, since it hangs on the account's number, a resource's ARN, or the built image.
+# What a preview cannot decide, since it hangs on the account's number or zones, a resource's ARN, or the built image.
 UNDECIDABLE_IN_PREVIEW = {
     "apigateway-backend-tls",
     "apigateway-tls-only",
     "autoscaling-ami-fixed",
+    "autoscaling-types",
     "autoscaling-version-pinned",
+    "autoscaling-zones",
+    "elb-zones",
     "endpoint-policy",
     "iam-no-star-resource",
     "image-by-digest",
@@ -42,6 +45,7 @@ UNDECIDABLE_IN_PREVIEW = {
     "kms-not-public",
     "kms-policy-named",
     "lambda-not-public",
+    "s3-tls-only",
     "secret-in-user-data",
 }
 every_stack = pytest.mark.parametrize("stack", ["local", "dev", "staging", "prod"])
