@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from infra.review.iam_actions import glob
@@ -16,8 +16,11 @@ _NEGATIVE = (
     "ArnNotEquals",
     "ArnNotLike",
     "NotIpAddress",
+    "NumericNotEquals",
+    "DateNotEquals",
 )
-_LIKE = {"StringLike", "ArnLike", "ArnEquals"}
+_LIKE = {"StringLike", "ArnLike"}
+_SAME = {"ArnEquals": "ArnLike", "ArnNotEquals": "ArnNotLike"}
 _BELOW = {"NumericLessThan", "NumericLessThanEquals", "DateLessThan", "DateLessThanEquals"}
 _ABOVE = {"NumericGreaterThan", "NumericGreaterThanEquals", "DateGreaterThan", "DateGreaterThanEquals"}
 
@@ -43,15 +46,22 @@ class Condition:
 
 
 def parse(raw: Any) -> frozenset[Condition]:
-    """The tests in a statement's Condition; all of them must hold."""
+    """The tests in a statement's Condition; all of them must hold. `is_readable` says whether it is one."""
     found = set()
-    for operator, tests in (raw or {}).items() if isinstance(raw, Mapping) else ():
+    for operator, tests in (raw or {}).items():
         quantifier, _, name = operator.rpartition(":")
         if_exists = name.endswith("IfExists")
         for key, values in (tests or {}).items():
             texts = sorted({_text(value) for value in (values if isinstance(values, list) else [values])})
             found.add(Condition(name.removesuffix("IfExists"), key.lower(), tuple(texts), quantifier, if_exists, key))
     return frozenset(found)
+
+
+def is_readable(raw: Any) -> bool:
+    """Whether a Condition shows its tests; one that is known only once it is made does not."""
+    if raw is None:
+        return True
+    return isinstance(raw, Mapping) and all(tests is None or isinstance(tests, Mapping) for tests in raw.values())
 
 
 def _text(value: Any) -> str:
@@ -65,6 +75,7 @@ def imply(strict: Iterable[Condition], lax: Iterable[Condition]) -> bool:
 
 
 def _implies(strict: Condition, lax: Condition) -> bool:
+    strict, lax = _canonical(strict), _canonical(lax)
     if strict.key != lax.key or strict.quantifier != lax.quantifier or (strict.if_exists and not lax.if_exists):
         return False
     same = strict.operator == lax.operator
@@ -77,6 +88,14 @@ def _implies(strict: Condition, lax: Condition) -> bool:
     if strict.operator in _NEGATIVE:
         return False
     return _values_within(strict, lax, same=same)
+
+
+def _canonical(condition: Condition) -> Condition:
+    """The test under one name of those that say the same: likeness without wildcards is equality."""
+    operator = _SAME.get(condition.operator, condition.operator)
+    if operator in ("StringLike", "StringNotLike") and not any(set(value) & {"*", "?"} for value in condition.values):
+        operator = operator.replace("Like", "Equals")
+    return replace(condition, operator=operator)
 
 
 def _values_within(strict: Condition, lax: Condition, *, same: bool) -> bool:

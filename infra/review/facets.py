@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from infra.review.graph import Resource
 from infra.review.model import NOTHING, Direction, Finding, Severity, Topic
 
+Key = tuple[str, str, str]
+"""What makes two facets the same measure at two times: the topic, the resource's URN and the detail."""
 NOT_THERE = 0.0
 """The rank of what is not there. What `protects` by being there has a rank below it."""
 
@@ -19,6 +21,7 @@ class Facet:
 
     `source` is the resource that the setting is made by, where that is another one (a bucket's versioning). `detail`
     tells facets of one topic apart. Two facets of one rank and different `identity` are a change that has no direction.
+    `inherits` is the key of the measure that holds where this one is not there.
     """
 
     topic: Topic
@@ -33,10 +36,11 @@ class Facet:
     source: Resource | None = None
     controls: tuple[str, ...] = ()
     protects: bool = False
-    needs: tuple[tuple[str, str, str], ...] = ()
+    needs: tuple[Key, ...] = ()
+    inherits: Key | None = None
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> Key:
         """What makes two facets the same measure at two times."""
         return self.topic.id, self.resource.urn, self.detail
 
@@ -45,21 +49,30 @@ def compare(before: Iterable[Facet], after: Iterable[Facet], *, stays: Callable[
     """The findings of a change from one set of facets to another; `stays` tells by its URN whether a resource does."""
     old, new = {each.key: each for each in before}, {each.key: each for each in after}
     for key in sorted({*old, *new}):
-        facets = [facet for facet in (old.get(key), new.get(key)) if facet is not None]
-        if facets[0].topic.relative and not stays(facets[0].resource.urn):
+        one, other = _inherited(old.get(key), new.get(key), old), _inherited(new.get(key), old.get(key), new)
+        facets = [facet for facet in (one, other) if facet is not None]
+        if len(facets) == 1 and facets[0].topic.relative and not stays(facets[0].resource.urn):
             continue
         if any(needed not in side for facet in facets for needed in facet.needs for side in (old, new)):
             continue
-        direction = _direction(old.get(key), new.get(key))
+        direction = _direction(one, other)
         if direction is not None:
-            yield _finding(old.get(key), new.get(key), direction, facets)
+            yield _finding(one, other, direction, facets)
+
+
+def _inherited(facet: Facet | None, other: Facet | None, side: Mapping[Key, Facet]) -> Facet | None:
+    """The facet, or what its side has in its place, as a measure of the other's resource."""
+    if facet is not None or other is None or other.inherits is None:
+        return facet
+    general = side.get(other.inherits)
+    return None if general is None else replace(general, resource=other.resource, path=other.path)
 
 
 def _direction(before: Facet | None, after: Facet | None) -> Direction | None:
     old, new = _ranks(before, after)
     if old is None or new is None:
-        same = before is not None and after is not None and (old, before.shown) == (new, after.shown)
-        return None if same else "unknown"
+        sides = [None if each is None else (each.rank, each.shown, each.identity) for each in (before, after)]
+        return None if sides[0] == sides[1] else "unknown"
     if not math.isclose(old, new):
         return "wider" if new > old else "narrower"
     differs = before is not None and after is not None and before.identity != after.identity
@@ -85,7 +98,7 @@ def _finding(before: Facet | None, after: Facet | None, direction: Direction, fa
         severity = facets[0].severity_if_gone or severity
     if direction == "narrower":
         severity = "none"
-    elif direction in ("changed", "unknown") and severity == "high":
+    elif direction == "changed" and severity == "high":
         severity = "medium"
     return Finding(
         topic=last.topic.id,

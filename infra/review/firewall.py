@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,9 +10,10 @@ from infra.review.diff import Change
 from infra.review.facets import Facet
 from infra.review.graph import Graph, Resource
 from infra.review.model import NOTHING, Direction, Finding, Severity, Topic
+from infra.review.opening_rules import Network, network
 from infra.review.openings import contained
-from infra.review.values import comparable, plain, shown
-from infra.review.waf_statements import measures, remainder
+from infra.review.values import digest, has_unknown, listed, plain, shown
+from infra.review.waf_statements import from_aws, measures, remainder
 
 ACL = "aws:wafv2/webAcl:WebAcl"
 IP_SET = "aws:wafv2/ipSet:IpSet"
@@ -45,11 +44,40 @@ def facets(graph: Graph) -> Iterator[Facet]:
         for rule in rules:
             yield from _rule_facets(acl, rule)
         yield from _order_facets(acl, rules)
+        yield from _hidden_rules(acl)
+
+
+def _written(acl: Resource) -> list[Any]:
+    """The rules as they are written, those in AWS's JSON among them."""
+    return [*listed(plain(acl.inputs.get("rules"))), *listed(from_aws(plain(acl.inputs.get("ruleJson"))))]
 
 
 def _rules(acl: Resource) -> list[dict[str, Any]]:
-    rules = plain(acl.inputs.get("rules")) or []
-    return sorted((rule for rule in rules if isinstance(rule, dict)), key=lambda rule: rule.get("priority", 0))
+    """The rules that are shown, by their numbers."""
+    return sorted((rule for rule in _written(acl) if _is_shown(rule)), key=lambda rule: rule.get("priority") or 0)
+
+
+def _is_shown(rule: Any) -> bool:
+    """Whether a preview shows what a rule does; to which list of addresses it refers, it need not."""
+    if not isinstance(rule, dict):
+        return False
+    members = (rule.get(key) for key in ("priority", "action", "overrideAction", "statement", "ruleLabels"))
+    return not any(has_unknown(_without_references(each)) for each in members)
+
+
+def _without_references(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_references(item) for key, item in value.items() if key != "arn"}
+    return [_without_references(item) for item in value] if isinstance(value, list) else value
+
+
+def _hidden_rules(acl: Resource) -> Iterator[Facet]:
+    """One facet per rule, or list of them, that is known only once it is made."""
+    for rule in _written(acl):
+        if not _is_shown(rule):
+            name = str(rule.get("name")) if isinstance(rule, dict) else str(rule)
+            path = f"rules[{name}]"
+            yield Facet(RULE, acl, path, None, f"{name}: unknown", detail=name, identity=digest(rule), protects=True)
 
 
 def _rule_facets(acl: Resource, rule: Mapping[str, Any]) -> Iterator[Facet]:
@@ -71,11 +99,11 @@ def _rule_facets(acl: Resource, rule: Mapping[str, Any]) -> Iterator[Facet]:
         shown_as = f"{name}/{inner}: {used}"
         yield Facet(OVERRIDE, acl, f"{path}.{inner}", rank, shown_as, detail=f"{name}/{inner}", needs=(whole,))
     sign = 1.0 if action in _STOPS else -1.0
-    for key, rank, text in measures(statement):
+    for key, rank, text, identity in measures(statement):
         shown_as = f"{name}: {text}"
         detail = f"{name}/{key}/{sign:g}"  # a limit says the opposite of a rule that lets in
-        yield _pinned(Facet(MEASURE, acl, f"{path}.{key}", sign * rank, shown_as, detail=detail, identity=text))
-    rest = json.dumps(comparable(remainder(statement)), sort_keys=True)
+        yield _pinned(Facet(MEASURE, acl, f"{path}.{key}", sign * rank, shown_as, detail=detail, identity=identity))
+    rest = digest(remainder(statement))
     yield Facet(STATEMENT, acl, f"{path}.statement", 0.0, f"{name}: {shown(statement)}", detail=name, identity=rest)
 
 
@@ -141,10 +169,16 @@ def judge_address_lists(change: Change) -> Iterator[Finding]:
         if before is not None and after is not None and before.type == IP_SET:
             old, new = _addresses(before), _addresses(after)
             roles = _roles(change.before, before) | _roles(change.after, after)
-            yield from _list_findings(after, _networks(old), _networks(new), roles)
+            if {*_hidden(old)} != {*_hidden(new)}:
+                texts = shown(old), shown(new)
+                yield _list_finding(after, roles, direction="unknown", severity="high", before=texts[0], after=texts[1])
+            else:
+                yield from _list_findings(after, _networks(old), _networks(new), roles)
 
 
-def _list_findings(ip_set: Resource, old: list[Any], new: list[Any], roles: frozenset[str]) -> Iterator[Finding]:
+def _list_findings(
+    ip_set: Resource, old: list[Network], new: list[Network], roles: frozenset[str]
+) -> Iterator[Finding]:
     came = [each for each in new if not contained(each, old)]
     went = [each for each in old if not contained(each, new)]
     for moved, added in ((came, True), (went, False)):
@@ -157,24 +191,28 @@ def _list_findings(ip_set: Resource, old: list[Any], new: list[Any], roles: froz
             direction = "narrower" if added else "wider"
         text = ", ".join(str(each) for each in moved)
         everywhere = any(each.prefixlen <= 8 for each in moved)
-        yield Finding(
-            topic="address-list",
-            concern="exposure",
-            direction=direction,
-            severity="none" if direction == "narrower" else "high" if everywhere else "medium",
-            urn=ip_set.urn,
-            resource=ip_set.name,
-            type=ip_set.type,
-            path="addresses",
-            what="Addresses that are let in"
-            if roles == {"allow"}
-            else "Addresses that are kept out"
-            if roles == {"block"}
-            else "Address list of the firewall",
-            before=NOTHING if added else text,
-            after=text if added else NOTHING,
-            why=_list_reason(roles),
-        )
+        severity: Severity = "none" if direction == "narrower" else "high" if everywhere else "medium"
+        sides = (NOTHING, text) if added else (text, NOTHING)
+        yield _list_finding(ip_set, roles, direction=direction, severity=severity, before=sides[0], after=sides[1])
+
+
+def _list_finding(
+    ip_set: Resource, roles: frozenset[str], *, direction: Direction, severity: Severity, before: str, after: str
+) -> Finding:
+    return Finding(
+        topic="address-list",
+        concern="exposure",
+        direction=direction,
+        severity=severity,
+        urn=ip_set.urn,
+        resource=ip_set.name,
+        type=ip_set.type,
+        path="addresses",
+        what=_list_name(roles),
+        before=before,
+        after=after,
+        why=_list_reason(roles),
+    )
 
 
 def _list_name(roles: frozenset[str]) -> str:
@@ -192,17 +230,16 @@ def _list_reason(roles: frozenset[str]) -> str:
 
 
 def _addresses(ip_set: Resource) -> list[str]:
-    return [str(each) for each in ip_set.inputs.get("addresses") or []]
+    return [str(each) for each in listed(ip_set.inputs.get("addresses"))]
 
 
-def _networks(texts: list[str]) -> list[Any]:
-    found = []
-    for text in texts:
-        try:
-            found.append(ipaddress.ip_network(text, strict=False))
-        except ValueError:
-            continue  # an address that is unknown is told as a changed property
-    return found
+def _networks(texts: list[str]) -> list[Network]:
+    return [found for text in texts if (found := network(text)) is not None]
+
+
+def _hidden(texts: list[str]) -> list[str]:
+    """What is known only once it is made."""
+    return [text for text in texts if network(text) is None]
 
 
 def _roles(graph: Graph, ip_set: Resource) -> frozenset[str]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from infra.review.graph import UNKNOWN
 from infra.review.iam_actions import ESCALATING, everything, expand, gravest
 from infra.review.model import SEVERITIES, Severity
-from infra.review.policies import MANAGED, Policy
-from infra.review.statements import ANYONE, Grant, account_of
+from infra.review.policies import BUCKET, FUNCTION, KEY, MANAGED, Policy
+from infra.review.statements import ANYONE, Grant, is_account, is_own
 
 # What each type's control says of a policy that anyone is in: (controls for reading, controls for writing).
 _PUBLIC: dict[str, tuple[str, ...]] = {
-    "aws:s3/bucket:Bucket": ("S3.2", "S3.3"),
-    "aws:kms/key:Key": ("KMS.5",),
-    "aws:lambda/function:Function": ("Lambda.1",),
+    BUCKET: ("S3.2", "S3.3"),
+    KEY: ("KMS.5",),
+    FUNCTION: ("Lambda.1",),
     "aws:sns/topic:Topic": ("SNS.4",),
     "aws:sqs/queue:Queue": ("SQS.3",),
 }
@@ -22,6 +23,8 @@ _RESOURCE_ALLOW = "Resource policy: allow new or wider"
 _WEAKENED_WHAT = "Condition removed or weakened"
 _WEAKENED = "it was allowed before under conditions that are gone or take more"
 _DECRYPTS = frozenset({"kms:decrypt", "kms:reencryptfrom"})
+_READS_BY_KEY = _DECRYPTS | {"kms:creategrant"}
+_OPENS_KEY = _READS_BY_KEY | {"kms:putkeypolicy"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def allow_verdict(policy: Policy, group: Sequence[Grant], *, weakened: bool) -> 
 def deny_verdict(policy: Policy, group: Sequence[Grant]) -> Verdict:
     """The verdict on a lost or narrower deny."""
     tls = any(each.key in ("aws:securetransport", "s3:tlsversion") for one in group for each in one.conditions)
-    controls = ("S3.5",) if tls and policy.holder.type == "aws:s3/bucket:Bucket" else ()
+    controls = ("S3.5",) if tls and policy.about == BUCKET else ()
     why = "calls without TLS, or with an old version, are answered" if tls else "a deny holds whatever else allows it"
     return Verdict("high", "deny-lost", "Deny removed or narrowed", why, controls)
 
@@ -68,7 +71,7 @@ def _identity_verdict(policy: Policy, group: Sequence[Grant], *, weakened: bool)
         severity = _raised(severity)
     if actions & _DECRYPTS and any(_every_key(each) for each in group):
         severity = "high"
-        controls.append("KMS.1" if policy.holder.type == MANAGED else "KMS.2")
+        controls.append("KMS.1" if policy.about == MANAGED else "KMS.2")
     if weakened:
         return Verdict(_raised(severity), "condition-weakened", _WEAKENED_WHAT, _WEAKENED, tuple(controls))
     if actions & ESCALATING:
@@ -81,23 +84,48 @@ def _identity_verdict(policy: Policy, group: Sequence[Grant], *, weakened: bool)
 def _resource_verdict(policy: Policy, group: Sequence[Grant], *, weakened: bool) -> Verdict:
     public = any(each.principal == ANYONE or each.excepted_principal for each in group)
     unconditional = any(not each.conditions for each in group)
-    foreign = any(
-        each.principal[0] == "AWS" and account_of(each.principal[1]) not in policy.own_accounts for each in group
-    )
-    is_function = policy.holder.type == "aws:lambda/function:Function"
+    named = [each.principal for each in group if each.principal[0] in ("AWS", "CanonicalUser")]
+    foreign = any(not is_own(principal, policy.own_accounts) for _, principal in named)
+    is_function = policy.about == FUNCTION
     controls = ("Lambda.1",) if is_function and (public or unconditional) else ()
     if public and unconditional:
         why = "anyone may use it, from any account or from none"
-        return Verdict("high", "public-policy", "Resource policy: anyone", why, _PUBLIC.get(policy.holder.type, ()))
+        return Verdict("high", "public-policy", "Resource policy: anyone", why, _PUBLIC.get(policy.about, ()))
+    severity = _named_severity(group)
     if weakened:
-        severity: Severity = "high" if public or foreign else "medium"
+        decrypts = any(each.actions & _READS_BY_KEY for each in group)
+        severity = "high" if public or foreign or decrypts else _graver(severity, "medium")
         return Verdict(severity, "condition-weakened", _WEAKENED_WHAT, _WEAKENED, controls)
     if foreign and not public:
-        return Verdict("high", "resource-allow", _RESOURCE_ALLOW, "another account is let in", controls)
-    # The account's own policies still decide for its own identities; a service is held to what its conditions say.
+        hidden = any(principal == UNKNOWN for _, principal in named)
+        why = "who is let in is known only once it is made" if hidden else "another account is let in"
+        return Verdict("high", "resource-allow", _RESOURCE_ALLOW, why, controls)
+    # A service is held to what its conditions say.
     by_service = any(each.principal[0] == "Service" for each in group)
-    severity = "medium" if public or (by_service and unconditional) else "low"
+    severity = _graver(severity, "medium" if public or (by_service and unconditional) else "low")
     return Verdict(severity, "resource-allow", _RESOURCE_ALLOW, "more callers, or more actions, are let in", controls)
+
+
+def _named_severity(group: Sequence[Grant]) -> Severity:
+    """How grave the actions are for who is named.
+
+    A role or a user of the account needs no more than this policy. The account as a whole does: its own policies then
+    decide who may, so that only who reads what a key encrypted, or opens the key, weighs more.
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic_policy-eval-basics.html
+    """
+    severity: Severity = "low"
+    for each in group:
+        if each.principal[0] == "AWS" and each.principal != ANYONE:
+            if is_account(each.principal[1]):
+                grave = each.actions & _READS_BY_KEY and not each.conditions
+                severity = _graver(severity, "medium" if grave else "low")
+            else:
+                severity = _graver(severity, "high" if each.actions & _OPENS_KEY else gravest(each.actions))
+    return severity
+
+
+def _graver(one: Severity, other: Severity) -> Severity:
+    return max(one, other, key=SEVERITIES.index)
 
 
 def _trust_verdict(group: Sequence[Grant], *, weakened: bool) -> Verdict:

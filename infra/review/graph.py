@@ -88,6 +88,10 @@ class Graph:
         """The resources of `types` whose property comes from or names `target`."""
         return [each for each in self.of(*types) if target in self.referred(each, prop, target.type)]
 
+    def unclaimed(self, kind: str, prop: str, *types: str) -> list[Resource]:
+        """The resources of `kind` whose property names none of `types` in this graph: they are about one elsewhere."""
+        return [each for each in self.of(kind) if not self.referred(each, prop, *types)]
+
 
 def _strings(value: Any) -> list[str]:
     if isinstance(value, str):

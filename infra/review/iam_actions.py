@@ -19,6 +19,8 @@ ESCALATING = frozenset(
         "iam:createloginprofile",
         "iam:updateloginprofile",
         "lambda:updatefunctioncode",
+        "lambda:updatefunctionconfiguration",
+        "ec2-instance-connect:sendsshpublickey",
         "ssm:sendcommand",
         "ssm:startsession",
         "sts:assumerole",
@@ -36,10 +38,15 @@ READING_DATA = frozenset(
         "ssm:getparameter",
         "ssm:getparameters",
         "ssm:getparametersbypath",
+        "ssm:getparameterhistory",
+        "ebs:getsnapshotblock",
+        "ec2:getpassworddata",
+        "lambda:getfunction",
         "dynamodb:getitem",
         "dynamodb:batchgetitem",
         "dynamodb:query",
         "dynamodb:scan",
+        "dynamodb:partiqlselect",
         "logs:getlogevents",
         "logs:filterlogevents",
         "logs:startquery",
@@ -122,7 +129,8 @@ def severity_of(action: str) -> Severity:
     if action in READING_DATA:
         return "medium"
     service, _, name = action.partition(":")
-    return _SEVERITY_OF.get(_services().get(service, {}).get(name, ""), "medium")
+    level = _services().get(service, {}).get(name, "")
+    return _SEVERITY_OF.get(level.partition(",")[0], "medium")  # the list has "Permissions management, Write"
 
 
 def gravest(actions: frozenset[str]) -> Severity:

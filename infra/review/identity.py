@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from infra.review import conditions
@@ -13,7 +13,8 @@ from infra.review.graph import Graph, Resource
 from infra.review.iam_actions import spelled
 from infra.review.model import NOTHING, Finding, Severity, Topic
 from infra.review.policies import Policy, attachments, policies
-from infra.review.statements import Grant, grants, uncovered
+from infra.review.statements import Grant, Reading, read, uncovered
+from infra.review.values import cut
 
 _FEW = 4  # so many actions are named one by one
 ATTACHED = Topic(
@@ -38,11 +39,26 @@ _UNWRITTEN = {
 
 @dataclass(frozen=True)
 class _Known:
-    """What the documents of one policy say; `grants` is None where one of them is unknown."""
+    """What the documents of one policy say, each by the URN and the property that it stands in."""
 
     policy: Policy
-    grants: list[Grant] | None
-    text: str
+    readings: Mapping[tuple[str, str], Reading]
+
+    @property
+    def grants(self) -> list[Grant]:
+        """What is known of all documents together."""
+        return [grant for reading in self.readings.values() for grant in reading.grants]
+
+    @property
+    def unknown(self) -> list[str]:
+        """What is not known of them, as text."""
+        return sorted(text for reading in self.readings.values() for text in reading.unknown)
+
+    def comparable_with(self, other: _Known | None) -> list[Grant]:
+        """The grants without those of a document of which the other side shows nothing: they may all be there."""
+        theirs = {} if other is None else other.readings
+        hidden = {key for key, reading in theirs.items() if reading.unknown and not reading.grants}
+        return [grant for key, reading in self.readings.items() if key not in hidden for grant in reading.grants]
 
 
 def judge(change: Change) -> Iterator[Finding]:
@@ -50,12 +66,9 @@ def judge(change: Change) -> Iterator[Finding]:
     before, after = _read(change.before), _read(change.after)
     for key in sorted({*before, *after}):
         old, new = before.get(key), after.get(key)
-        unknown = _unknown(old, new)
-        if unknown is not None:
-            yield unknown
-        elif (old is None or old.grants is not None) and (new is None or new.grants is not None):
-            yield from _widened(old, new)
-            yield from (finding.mirrored() for finding in _widened(new, old, gone=True))
+        yield from _unknown(old, new)
+        yield from _widened(old, new)
+        yield from (finding.mirrored() for finding in _widened(new, old, gone=True))
 
 
 def attachment_facets(graph: Graph) -> Iterator[Facet]:
@@ -68,11 +81,9 @@ def attachment_facets(graph: Graph) -> Iterator[Facet]:
 
 
 def unknown_documents(graph: Graph) -> list[str]:
-    """The policies of which a preview shows nothing, so that a change in them is not seen."""
+    """The policies that a preview shows nothing of, or not all, so that a change in them is not seen."""
     return sorted(
-        f"{known.policy.kind} policy of {known.policy.holder.name}"
-        for known in _read(graph).values()
-        if known.grants is None
+        f"{known.policy.kind} policy of {known.policy.holder.name}" for known in _read(graph).values() if known.unknown
     )
 
 
@@ -81,27 +92,26 @@ def _read(graph: Graph) -> dict[tuple[str, str], _Known]:
     for policy in policies(graph):
         holder = policy.holder
         principal = ("holder", holder.name) if policy.kind == "identity" else ("", "")
-        said: list[Grant] | None = []
-        for _, _, document in policy.documents:
-            part = grants(document, principal=principal, resource="" if policy.kind == "trust" else "*")
-            said = None if part is None or said is None else said + part
+        resource = "" if policy.kind == "trust" else "*"
+        readings = {
+            (source.urn, path): read(document, principal=principal, resource=resource)
+            for source, path, document in policy.documents
+        }
         if not policy.documents and holder.type in _UNWRITTEN:
-            said = grants({"Statement": _UNWRITTEN[holder.type]})
-        text = "; ".join(str(document) for _, _, document in policy.documents if grants(document) is None)
-        found[policy.kind, holder.urn] = _Known(policy=policy, grants=said, text=text)
+            readings[holder.urn, "policy"] = read({"Statement": _UNWRITTEN[holder.type]})
+        found[policy.kind, holder.urn] = _Known(policy=policy, readings=readings)
     return found
 
 
-def _unknown(old: _Known | None, new: _Known | None) -> Finding | None:
-    """A policy that one side of which cannot be read; nothing where both read alike."""
-    sides = [each for each in (old, new) if each is not None]
-    if all(each.grants is not None for each in sides):
-        return None
-    if old is not None and new is not None and old.text == new.text and old.grants is None and new.grants is None:
-        return None
-    last = sides[-1]
-    verdict = Verdict("medium", "unknown-policy", "Policy that the preview does not show", _UNKNOWN_WHY, ())
-    return _finding(last.policy, verdict, direction="unknown", before=_state(old), after=_state(new))
+def _unknown(old: _Known | None, new: _Known | None) -> Iterator[Finding]:
+    """A policy that is not known on one side as it is on the other."""
+    sides = [[] if each is None else each.unknown for each in (old, new)]
+    last = new or old
+    if last is None or sides[0] == sides[1]:
+        return
+    severity: Severity = "high" if new is not None else "low"
+    verdict = Verdict(severity, "unknown-policy", "Policy that the preview does not show", _UNKNOWN_WHY, ())
+    yield _finding(last.policy, verdict, direction="unknown", before=_state(old), after=_state(new))
 
 
 _UNKNOWN_WHY = (
@@ -112,28 +122,29 @@ _UNKNOWN_WHY = (
 def _state(known: _Known | None) -> str:
     if known is None:
         return NOTHING
-    return f"unknown ({known.text})" if known.grants is None else f"{len(known.grants)} statements"
+    parts = [f"{len(known.grants)} statements"] if known.grants or not known.unknown else []
+    return " and ".join([*parts, *([f"unknown ({cut('; '.join(known.unknown))})"] if known.unknown else [])])
 
 
 def _widened(old: _Known | None, new: _Known | None, *, gone: bool = False) -> Iterator[Finding]:
     """What `new` allows that `old` does not, and what `old` denies that `new` does not."""
-    before = [] if old is None or old.grants is None else old.grants
-    after = [] if new is None or new.grants is None else new.grants
     last = new or old
     if last is None:
         return
     policy = last.policy
-    allowed_before = [each for each in before if each.is_allow]
-    denied_after = [each for each in after if not each.is_allow]
-    for group in _grouped(uncovered((each for each in after if each.is_allow), allowed_before)):
+    allowed_before = [] if old is None else [each for each in old.grants if each.is_allow]
+    allowed_after = [] if new is None else [each for each in new.comparable_with(old) if each.is_allow]
+    for group in _grouped(uncovered(allowed_after, allowed_before)):
         closest = _closest(group, allowed_before)
         verdict = allow_verdict(policy, group, weakened=bool(closest) and _only_conditions(group, closest))
         yield _finding(
             policy, verdict, direction="wider", before=_groups_text(closest), after=group_text(group), gone=gone
         )
-    if new is None or (old is None and not before):
+    if new is None or old is None:
         return  # a policy that goes with its resource denies nothing any more, and nothing is there to be denied
-    for group in _grouped(uncovered((each for each in before if not each.is_allow), denied_after)):
+    denied_after = [each for each in new.grants if not each.is_allow]
+    denied_before = [each for each in old.comparable_with(new) if not each.is_allow]
+    for group in _grouped(uncovered(denied_before, denied_after)):
         keys = {test.key for test in group[0].conditions}
         alike = [each for each in denied_after if {test.key for test in each.conditions} == keys]
         yield _finding(

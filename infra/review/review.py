@@ -11,9 +11,10 @@ from infra.review.facets import compare
 from infra.review.graph import Graph, Resource
 from infra.review.iam_actions import version
 from infra.review.model import CONCERNS, SEVERITIES, Changed, Finding, Node, Review, Severity
+from infra.review.policies import POLICY_TYPES
 from infra.review.prices import load_prices
 from infra.review.values import has_unknown
-from infra.review.watch import watched_facets, watched_types
+from infra.review.watch import is_claimed, watched_facets, watched_types
 
 _DIRECTIONS = ("wider", "unknown", "changed", "narrower")
 # Types without a bearing on what is judged here, and those whose rules are in modules of their own.
@@ -29,20 +30,21 @@ _JUDGED_ELSEWHERE = frozenset(
         "aws:ec2/networkAcl:NetworkAcl",
         "aws:ec2/networkAclRule:NetworkAclRule",
         "aws:ec2/defaultNetworkAcl:DefaultNetworkAcl",
+        "aws:ec2/managedPrefixList:ManagedPrefixList",
+        "aws:ec2/managedPrefixListEntry:ManagedPrefixListEntry",
         "aws:ec2/routeTableAssociation:RouteTableAssociation",
         "aws:ec2/securityGroup:SecurityGroup",
         "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup",
         "aws:ec2/securityGroupRule:SecurityGroupRule",
-        "aws:iam/policy:Policy",
         "aws:iam/serviceLinkedRole:ServiceLinkedRole",
         "aws:kms/alias:Alias",
         "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule",
         "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule",
         "aws:wafv2/ipSet:IpSet",
         "docker-build:index:Image",
+        "pulumi:pulumi:Stack",
     }
 )
-_POLICY_TYPES = ("policy:", "Policy", "Permission", "PolicyAttachment")
 
 
 def review(
@@ -139,12 +141,16 @@ def _unjudged(change: Change, changed: tuple[Changed, ...]) -> Iterator[str]:
         )
     both = {*identity.unknown_documents(change.before)} & {*identity.unknown_documents(change.after)}
     for document in sorted(both):
-        yield f"{document}: unknown before and after, so that a change in it is not seen"
-    judged = watched_types() | _JUDGED_ELSEWHERE | state.known_types()
+        yield f"{document}: unknown, or in part, before and after, so that a change in it is not seen"
+    judged = watched_types() | _JUDGED_ELSEWHERE | POLICY_TYPES | state.known_types()
     for kind in sorted({each.type for each in changed} - judged):
-        if kind.startswith("aws:") and not any(part in kind for part in _POLICY_TYPES):
-            names = ", ".join(each.name for each in changed if each.type == kind)
-            yield f"{kind} ({names}): the review has no rules for this type; read its changes below"
+        names = ", ".join(each.name for each in changed if each.type == kind)
+        yield f"{kind} ({names}): the review has no rules for this type; read its changes below"
+    for each in changed:
+        if not any(
+            each.urn in graph.resources and is_claimed(graph, each.urn) for graph in (change.before, change.after)
+        ):
+            yield f"{each.type} ({each.name}): sets something of a resource that is not in the preview; read it below"
     unknown = sorted(
         after.name
         for before, after in change.pairs

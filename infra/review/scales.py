@@ -16,8 +16,8 @@ def make_scale(spec: Any) -> Scale:
 
     `enabled` and `disabled` take `unset`, what AWS takes where nothing is set; a list is as safe as its weakest value.
     `less_is_weaker` and `more_is_weaker` take `unset` and what `zero` or a `negative` number stands for; of a list, the
-    weakest counts. `order` goes from the strongest name to the weakest; `good` is where safe begins. `parts` counts
-    what a separator separates, and `rank` is the same for every value.
+    weakest counts; `retention` is the former for {days, years}. `order` goes from the strongest name to the weakest;
+    `good` is where safe begins. `parts` counts what a separator separates, and `rank` is the same for every value.
     """
     arguments: dict[str, Any] = dict(spec) if isinstance(spec, Mapping) else {str(spec): {}}
     unset, good = arguments.pop("unset", None), arguments.pop("good", None)
@@ -134,6 +134,19 @@ def _read(value: Any, given: Mapping[str, float]) -> float | None:
     return None if math.isnan(number) else number
 
 
+def _retention(given: Any, _: Any) -> Scale:
+    """The shorter, the weaker; of days or of years of 365 days."""
+    scale = _number(-1)(given, None)
+
+    def rank(value: Any) -> float | None:
+        if not isinstance(value, Mapping):
+            return scale(value)
+        years = scale(value["years"]) if value.get("days") is None and "years" in value else None
+        return scale(value.get("days")) if years is None else 365 * years
+
+    return rank
+
+
 # The lowest version that a policy's name admits, e.g. ELBSecurityPolicy-TLS13-1-2-Res-2021-06 and
 # SecurityPolicy_TLS13_1_2_2021_06; names without a version are of the time before TLS 1.2 was the floor.
 # https://docs.aws.amazon.com/elasticloadbalancing/latest/application/describe-ssl-policies.html
@@ -172,5 +185,6 @@ _MAKERS: Mapping[str, Callable[[Any, Any], Scale]] = {
     "key": _key,
     "less_is_weaker": _number(-1),
     "more_is_weaker": _number(1),
+    "retention": _retention,
     "tls": _tls,
 }

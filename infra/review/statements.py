@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from infra.review import conditions
 from infra.review.conditions import Condition
+from infra.review.graph import UNKNOWN
 from infra.review.iam_actions import everything, expand, glob
-from infra.review.values import plain
+from infra.review.values import comparable, listed, plain
 
 ANYONE = ("*", "*")
 _NOBODY = ("", "")
@@ -59,37 +61,57 @@ class Grant:
         return self.effect == "Allow"
 
 
-def grants(document: Any, *, resource: str = "*", principal: tuple[str, str] = _NOBODY) -> list[Grant] | None:
-    """The grants of a document; None where it, or a statement in it, is unknown.
+@dataclass(frozen=True)
+class Reading:
+    """What a document says as far as it is shown; `unknown` is the text of each part that is not."""
+
+    grants: tuple[Grant, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+def read(document: Any, *, resource: str = "*", principal: tuple[str, str] = _NOBODY) -> Reading:
+    """The grants of a document, and the statements of it, or itself, that are unknown.
 
     `resource` and `principal` are what a policy speaks of that names none: a trust policy's role, an identity policy's
     bearer.
     """
     document = plain(document)
     if document in (None, "", {}):
-        return []
+        return Reading()
     if not isinstance(document, Mapping):
-        return None
+        return Reading(unknown=(str(document),))
     found: list[Grant] = []
-    for statement in _list(document.get("Statement")):
-        if not isinstance(statement, Mapping):
-            return None
-        found += _grants_of(statement, resource=resource, principal=principal)
-    return found
+    unknown: list[str] = []
+    for statement in listed(document.get("Statement")):
+        if isinstance(statement, Mapping) and _is_readable(statement):
+            found += _grants_of(statement, resource=resource, principal=principal)
+        else:
+            unknown.append(json.dumps(comparable(statement), sort_keys=True))
+    return Reading(grants=tuple(found), unknown=tuple(unknown))
+
+
+def _is_readable(statement: Mapping[str, Any]) -> bool:
+    """Whether a statement shows what it does, to which actions, and when; an unknown resource is a name like others."""
+    names = [each for key in ("Action", "NotAction", "NotResource") for each in listed(statement.get(key))]
+    return (
+        statement.get("Effect", "Allow") in ("Allow", "Deny")
+        and UNKNOWN not in names
+        and conditions.is_readable(statement.get("Condition"))
+    )
 
 
 def _grants_of(statement: Mapping[str, Any], *, resource: str, principal: tuple[str, str]) -> Iterator[Grant]:
     if "NotAction" in statement:
-        excluded = frozenset().union(*(expand(str(each)) for each in _list(statement["NotAction"])))
+        excluded = frozenset().union(*(expand(str(each)) for each in listed(statement["NotAction"])))
         actions = everything() - excluded
-        written = f"everything but {', '.join(sorted(str(each) for each in _list(statement['NotAction'])))}"
+        written = f"everything but {', '.join(sorted(str(each) for each in listed(statement['NotAction'])))}"
     else:
-        actions = frozenset().union(*(expand(str(each)) for each in _list(statement.get("Action"))))
-        written = ", ".join(sorted(str(each) for each in _list(statement.get("Action"))))
+        actions = frozenset().union(*(expand(str(each)) for each in listed(statement.get("Action"))))
+        written = ", ".join(sorted(str(each) for each in listed(statement.get("Action"))))
     if "NotResource" in statement:
-        resources = [Pattern(frozenset(str(each) for each in _list(statement["NotResource"])), negated=True)]
+        resources = [Pattern(frozenset(str(each) for each in listed(statement["NotResource"])), negated=True)]
     else:
-        resources = [Pattern(frozenset({str(each)})) for each in _list(statement.get("Resource", resource))]
+        resources = [Pattern(frozenset({str(each)})) for each in listed(statement.get("Resource", resource))]
     excepted = "NotPrincipal" in statement
     who = _principals(statement.get("NotPrincipal" if excepted else "Principal")) or [principal]
     tests = conditions.parse(statement.get("Condition"))
@@ -115,7 +137,7 @@ def _principals(raw: Any) -> list[tuple[str, str]]:
     return [
         ANYONE if kind == "AWS" and str(each) == "*" else (str(kind), str(each))
         for kind, values in raw.items()
-        for each in _list(values)
+        for each in listed(values)
     ]
 
 
@@ -150,8 +172,19 @@ def _principal_within(grant: Grant, wider: Grant) -> bool:
     if grant.principal[0] != "AWS" or wider.principal[0] != "AWS":
         return False
     account = account_of(wider.principal[1])
-    is_root = wider.principal[1] == account or wider.principal[1].endswith(":root")
-    return is_root and account != "" and account == account_of(grant.principal[1])
+    return is_account(wider.principal[1]) and account == account_of(grant.principal[1])
+
+
+def is_account(principal: str) -> bool:
+    """Whether a principal is an account as a whole, whose own policies decide who of it may."""
+    account = account_of(principal)
+    return account != "" and (principal == account or principal.endswith(":root"))
+
+
+def is_own(principal: str, accounts: frozenset[str]) -> bool:
+    """Whether a principal is of one of the accounts; a reference to a resource of the stack is."""
+    is_reference = principal.startswith("<") and principal != UNKNOWN
+    return is_reference or account_of(principal) in accounts
 
 
 def account_of(principal: str) -> str:
@@ -170,9 +203,3 @@ def _disjoint(one: str, other: str) -> bool:
     """Whether no text can match both, told by what stands before the first wildcard."""
     start, other_start = (text.split("*")[0].split("?")[0] for text in (one, other))
     return not start.startswith(other_start) and not other_start.startswith(start)
-
-
-def _list(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]

@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ from infra.review.graph import SECRET, UNKNOWN
 from infra.review.model import NOTHING
 
 LONGEST = 160
+_PLAIN_PATH = re.compile(r"(?:[A-Za-z]\w*+(?:\[\d*\])*+\.?)*+(?!\()")  # the beginning of a JMESPath without functions
+_NAME = re.compile(r"[A-Za-z]\w*")
 _ORDERED = frozenset({"overrides"})  # the order of instance types is their priority
 
 
@@ -46,6 +49,31 @@ def _plain_text(text: str) -> Any:
 def at(inputs: Mapping[str, Any], path: str) -> Any:
     """What a JMESPath finds, in plain spelling; None where there is nothing."""
     return plain(jmespath.search(path, dict(inputs)))
+
+
+def is_hidden(inputs: Mapping[str, Any], path: str) -> bool:
+    """Whether a JMESPath that finds nothing leads into something that is only known once it is made."""
+    plain_part = _PLAIN_PATH.match(path)
+    names = _NAME.findall(plain_part[0]) if plain_part else []
+    values: list[Any] = [inputs]
+    for name in names:
+        items = [item for value in values for item in (value if isinstance(value, list) else [value])]
+        values = [item.get(name) for item in items if isinstance(item, Mapping)]
+        if any(UNKNOWN in listed(value) for value in values if isinstance(value, list | str)):
+            return True
+    return False
+
+
+def listed(value: Any) -> list[Any]:
+    """A list's elements; what stands in place of a list, an unknown above all, as the only one."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def digest(value: Any) -> str:
+    """What tells a value from others, whatever the order of its lists, however long it is."""
+    return hashlib.sha256(json.dumps(comparable(value), sort_keys=True, default=str).encode()).hexdigest()
 
 
 def comparable(value: Any, *, ordered: bool = False) -> Any:
@@ -84,8 +112,7 @@ def shown(value: Any) -> str:
 def _shown_text(text: str) -> str:
     decoded = _decoded(text)
     if decoded is not None:
-        digest = hashlib.sha256(decoded).hexdigest()[:12]
-        return f"{len(decoded.splitlines())} lines, sha256 {digest}"
+        return f"{len(decoded.splitlines())} lines, sha256 {hashlib.sha256(decoded).hexdigest()[:12]}"
     return cut(" ".join(text.split())) or "empty"
 
 

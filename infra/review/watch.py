@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ from infra.review.facets import Facet
 from infra.review.graph import SECRET, Graph, Resource
 from infra.review.model import CONCERNS, SEVERITIES, Topic
 from infra.review.scales import Scale, make_scale
-from infra.review.values import at, comparable, has_unknown, shown
+from infra.review.values import at, comparable, digest, has_unknown, is_hidden, listed, shown
 
+_HIDDEN = "unknown, as is whether it is set"
 TABLES = Path(__file__).parent / "watched"
 _KEYS = {"id", "concern", "severity", "what", "why", "scale"}
 _OPTIONAL = {
@@ -31,6 +31,7 @@ _OPTIONAL = {
     "paths",
     "companions",
     "when",
+    "inherits",
     "unless_target_of",
 }
 
@@ -44,7 +45,8 @@ class Watch:
     `when` (JMESPath) must hold, and the resource not be what `unless_target_of` (type, property) points to. What
     `protects` by being there is weaker once it is gone. With `identity`, another value of one rank is a change too;
     with `each`, every element of a list is judged by itself. `also` (type, property, control) names a further control
-    where a resource of that type points here.
+    where a resource of that type points here. With `inherits` (JMESPath, properties), what the resource does not set
+    is as one of the same type sets it for which the JMESPath holds and the properties are the same.
     """
 
     type: str
@@ -59,6 +61,7 @@ class Watch:
     each: bool = False
     also: tuple[str, str, str] | None = None
     judges_unknown: bool = False
+    inherits: tuple[str, tuple[str, ...]] | None = None
 
 
 @cache
@@ -80,7 +83,7 @@ def _watch(table: str, kind: str, row: Mapping[str, Any]) -> Watch:
         )
     if row["concern"] not in CONCERNS or row["severity"] not in SEVERITIES:
         raise ValueError(f"{place}: {row['concern']} is not a concern or {row['severity']} not a severity")
-    unless, also = row.get("unless_target_of"), row.get("also")
+    unless, also, inherits = row.get("unless_target_of"), row.get("also"), row.get("inherits")
     return Watch(
         type=kind,
         topic=Topic(
@@ -102,6 +105,7 @@ def _watch(table: str, kind: str, row: Mapping[str, Any]) -> Watch:
         each=row.get("each", False),
         also=None if also is None else (also[0], also[1], also[2]),
         judges_unknown=row["scale"] in ("present", "absent", "any") or "rank" in row["scale"],
+        inherits=None if inherits is None else (inherits[0], tuple(inherits[1:])),
     )
 
 
@@ -112,16 +116,53 @@ def watched_types() -> frozenset[str]:
     )
 
 
+@cache
+def _ties(kind: str) -> frozenset[tuple[str, str]]:
+    """The properties by which resources of a type that only sets something of another name that other, and its type."""
+    if any(watch.type == kind for watch in watches()):
+        return frozenset()
+    found = {(prop, watch.type) for watch in watches() for each, prop, _ in watch.companions if each == kind}
+    return frozenset(found)
+
+
+def is_claimed(graph: Graph, urn: str) -> bool:
+    """Whether what a resource sets is seen: it is a setting of a resource in the graph, or stands for itself."""
+    resource = graph.resources[urn]
+    ties = _ties(resource.type)
+    return not ties or any(graph.referred(resource, prop, kind) for prop, kind in ties)
+
+
 def watched_facets(graph: Graph) -> Iterator[Facet]:
     """The facets that the tables find in a graph."""
     for watch in watches():
         for resource in graph.of(watch.type):
             if _applies(graph, watch, resource):
                 path, value, source = _value(graph, watch, resource)
-                items = [value] if not watch.each else value if isinstance(value, list) else []
+                items = listed(value) if watch.each else [value]
                 controls = _further_controls(graph, watch, resource)
+                general = _inherited_from(graph, watch, resource)
                 for item in items:
-                    yield _facet(watch, resource, item, path=path, source=source, controls=controls)
+                    facet = _facet(watch, resource, item, path=path, source=source, controls=controls)
+                    yield facet if general is None else replace(facet, inherits=replace(facet, resource=general).key)
+
+
+def _inherited_from(graph: Graph, watch: Watch, resource: Resource) -> Resource | None:
+    """The resource whose setting holds where this one is not there."""
+    if watch.inherits is None:
+        return None
+    condition, props = watch.inherits
+    for each in graph.of(watch.type):
+        if each.urn == resource.urn or not jmespath.search(condition, dict(each.inputs)):
+            continue
+        if all(_same(each, resource, prop) for prop in props):
+            return each
+    return None
+
+
+def _same(one: Resource, other: Resource, prop: str) -> bool:
+    """Whether a property of two resources is the same, or comes from the same resource."""
+    origins = one.property_dependencies.get(prop), other.property_dependencies.get(prop)
+    return one.inputs.get(prop) == other.inputs.get(prop) or (bool(origins[0]) and origins[0] == origins[1])
 
 
 def _further_controls(graph: Graph, watch: Watch, resource: Resource) -> tuple[str, ...]:
@@ -146,7 +187,8 @@ def _facet(
     top = path.partition(".")[0].partition("[")[0]
     hidden = top in {name.partition(".")[0].partition("[")[0] for name in (source or resource).secret_inputs}
     text = SECRET if hidden else shown(value)
-    rank = watch.scale(value) if watch.judges_unknown or not has_unknown(value) else None
+    is_known = value != _HIDDEN and (watch.judges_unknown or not has_unknown(value))
+    rank = watch.scale(value) if is_known else None
     return Facet(
         topic=watch.topic,
         resource=resource,
@@ -154,16 +196,11 @@ def _facet(
         rank=rank - 1 if watch.protects and rank is not None else rank,
         shown=text,
         detail=json.dumps(comparable(value), sort_keys=True) if watch.each else "",
-        identity=_identity(value) if watch.identity else None,
+        identity=digest(value) if watch.identity or rank is None else None,
         source=source,
         controls=controls,
         protects=watch.protects,
     )
-
-
-def _identity(value: Any) -> str:
-    """What tells a value from others, whatever the order of its lists; a digest, since it may be long."""
-    return hashlib.sha256(json.dumps(comparable(value), sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _value(graph: Graph, watch: Watch, resource: Resource) -> tuple[str, Any, Resource | None]:
@@ -172,11 +209,15 @@ def _value(graph: Graph, watch: Watch, resource: Resource) -> tuple[str, Any, Re
         value = at(resource.inputs, path)
         if value is not None and value != []:
             return path, value, None
+        if is_hidden(resource.inputs, path):
+            return path, _HIDDEN, None
     silent = None
     for kind, prop, path in watch.companions:
         for companion in graph.pointing(resource, prop, kind):
             value = at(companion.inputs, path)
             if value is not None and value != []:
                 return path, value, companion
+            if is_hidden(companion.inputs, path):
+                return path, _HIDDEN, companion
             silent = companion
     return watch.paths[0] if watch.paths else watch.companions[0][2], None, silent

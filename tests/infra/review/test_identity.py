@@ -34,6 +34,11 @@ def trust(principal: Any, **members: Any) -> Patch:
     )
 
 
+def inline(name: str, policy: Any) -> Patch:
+    """One more inline policy of the instances' role."""
+    return add("aws:iam/rolePolicy:RolePolicy", name, {"policy": policy}, refers={"role": TRUST})
+
+
 def reshaped(name: str, key: str = "policy") -> Patch:
     """The same document with other white space, order and spelling."""
 
@@ -91,6 +96,28 @@ WIDENINGS: list[tuple[str, list[Patch], Patch, set[tuple[str, str]]]] = [
     ("a bucket for anyone", [], statements("storage-data-policy", lambda found: found.append({"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "<storage-data.arn>/*"})), {("high", "public-policy")}),
     ("the API without its policy", [], drop("gateway-policy"), {("high", "deny-lost"), ("high", "public-policy")}),
     ("the API's policy by plain HTTP", [], statements("gateway-policy", lambda found: found.pop(1)), {("high", "deny-lost")}),
+    ("a managed policy attached from the policy's side", [], add("aws:iam/policyAttachment:PolicyAttachment", "x", {"policyArn": "arn:aws:iam::aws:policy/AdministratorAccess", "roles": ["<fleet-instance-role.name>"]}), {("high", "policy-attached")}),
+    ("a managed policy on a role of elsewhere", [], add("aws:iam/rolePolicyAttachment:RolePolicyAttachment", "x", {"policyArn": "arn:aws:iam::aws:policy/AdministratorAccess", "role": "some-role"}), {("high", "policy-attached")}),
+    ("a policy on a role of elsewhere", [], add("aws:iam/rolePolicy:RolePolicy", "x", {"role": "some-role", "policy": {"Statement": [allow("*")]}}), {("high", "allow-escalating")}),
+    ("a policy on a bucket of elsewhere", [], add("aws:s3/bucketPolicy:BucketPolicy", "x", {"bucket": "some-bucket", "policy": {"Statement": [allow("s3:GetObject", Principal="*")]}}), {("high", "public-policy")}),
+    ("a permission on a function of elsewhere", [], add("aws:lambda/permission:Permission", "x", {"function": "some", "principal": "*", "action": "lambda:InvokeFunction"}), {("high", "public-policy")}),
+    ("an event bus for anyone", [], add("aws:cloudwatch/eventBusPolicy:EventBusPolicy", "x", {"policy": json.dumps({"Statement": [allow("events:*", Principal="*")]})}), {("high", "public-policy")}),
+    ("a registry for anyone", [], add("aws:ecr/registryPolicy:RegistryPolicy", "x", {"policy": json.dumps({"Statement": [allow("ecr:*", Principal="*")]})}), {("high", "public-policy")}),
+    ("a layer for anyone", [], add("aws:lambda/layerVersionPermission:LayerVersionPermission", "x", {"principal": "*", "action": "lambda:GetLayerVersion"}), {("high", "public-policy")}),
+    ("a permission without its organization", [add("aws:lambda/permission:Permission", "x", {"principal": "*", "action": "lambda:InvokeFunction", "principalOrgId": "o-1"}, refers={"function": "functions-authorizer"})], put("x", "principalOrgId", None), {("high", "public-policy")}),
+    ("a grant on a key for another account", [], add("aws:kms/grant:Grant", "x", {"granteePrincipal": "arn:aws:iam::999999999999:root", "operations": ["Decrypt"]}, refers={"keyId": "storage-data-key"}), {("high", "resource-allow")}),
+    ("a grant without its constraint", [add("aws:kms/grant:Grant", "x", {"granteePrincipal": "<fleet-instance-role.arn>", "operations": ["Decrypt"], "constraints": [{"encryptionContextEquals": {"consumer": "a"}}]}, refers={"keyId": "storage-data-key"})], put("x", "constraints", None), {("high", "condition-weakened")}),
+    ("a key for a role of the account", [], statements("consumers-secrets-key", lambda found: found.append(allow("kms:*", Principal={"AWS": "arn:aws:iam::<account>:role/intern"}))), {("high", "resource-allow")}),
+    ("a bucket for a role of the account", [], statements("storage-data-policy", lambda found: found.append(allow("s3:*", Principal={"AWS": "arn:aws:iam::<account>:role/intern"}))), {("high", "resource-allow")}),
+    ("a bucket's objects for the stack's own role", [], statements("storage-data-policy", lambda found: found.append(allow("s3:GetObject", Principal={"AWS": "<fleet-instance-role.arn>"}))), {("medium", "resource-allow")}),
+    ("a key for whom the preview does not show", [], statements("storage-data-key", lambda found: found.append(allow("kms:Decrypt", Principal={"AWS": "<unknown>"}))), {("high", "resource-allow")}),
+    ("a key for the account in place of one role", [], statements("consumers-secrets-key", lambda found: [each["Condition"].pop("ArnEquals", None) for each in found if each["Sid"] == "OneRoleDecrypts"]), {("high", "condition-weakened")}),
+    ("a known policy widened beside an unknown one", [inline("x", "<unknown>"), inline("y", {"Statement": [allow("s3:GetObject", "arn:x")]})], put("y", "policy", {"Statement": [allow("*")]}), {("high", "allow-escalating")}),
+    ("a numeric exclusion that excludes less", [change(2, Condition={"NumericNotEquals": {"s3:max-keys": ["1", "2"]}})], change(2, Condition={"NumericNotEquals": {"s3:max-keys": ["1"]}}), {("high", "condition-weakened")}),
+    ("an exclusion of dates that excludes less", [change(2, Condition={"DateNotEquals": {"aws:CurrentTime": ["2026-01-01", "2026-01-02"]}})], change(2, Condition={"DateNotEquals": {"aws:CurrentTime": ["2026-01-01"]}}), {("high", "condition-weakened")}),
+    ("a wildcard in a test that had none", [change(2, Condition={"StringLike": {"kms:ViaService": "s3.eu-west-1.amazonaws.com"}})], change(2, Condition={"StringLike": {"kms:ViaService": "s3.*"}}), {("high", "condition-weakened")}),
+    ("functions changed in what they run", [], more(allow("lambda:UpdateFunctionConfiguration", "<functions-authorizer.arn>")), {("high", "allow-escalating")}),
+    ("blocks of snapshots read", [], more(allow("ebs:GetSnapshotBlock", "<snapshot.arn>")), {("medium", "allow")}),
 ]  # fmt: skip
 
 NEUTRAL: list[tuple[str, Patch]] = [
@@ -102,6 +129,7 @@ NEUTRAL: list[tuple[str, Patch]] = [
     ("a narrower resource beside the wider one", more(allow("s3:GetObject", f"{MODELS}/public/*"))),
     ("another name of a statement", change(0, Sid="Renamed")),
     ("a condition in another case", change(2, Condition={"StringEquals": {"KMS:viaservice": ["s3.eu-west-1.amazonaws.com"]}})),
+    ("a test for likeness without wildcards", change(2, Condition={"StringLike": {"kms:ViaService": "s3.eu-west-1.amazonaws.com"}})),
     ("one statement as two", statements(ROLE, lambda found: (found.append({**found[5], "Action": "logs:PutLogEvents"}), found[5].update(Action="logs:CreateLogStream")))),
 ]  # fmt: skip
 
@@ -135,7 +163,7 @@ def test_a_narrowing_weighs_nothing(prod: dict[str, Any]) -> None:
 def test_a_policy_that_became_unknown_is_unknown_and_not_safe(prod: dict[str, Any]) -> None:
     head = patched(prod, put("storage-data-key", "policy", "<unknown>"))
     (found,) = review(patched(prod), head, base="a", head="b").findings
-    assert (found.direction, found.severity, found.resource) == ("unknown", "medium", "storage-data-key")
+    assert (found.direction, found.severity, found.resource) == ("unknown", "high", "storage-data-key")
     unchanged = review(head, head, base="a", head="b")
     assert unchanged.findings == ()
     assert any("storage-data-key" in text for text in unchanged.unjudged)
@@ -185,7 +213,8 @@ CONFINED = {
     [
         (CONFINED, "low"),
         ({**CONFINED, "Condition": {}}, "medium"),
-        ({**CONFINED, "Principal": {"AWS": "arn:aws:iam::<account>:role/x"}}, "low"),
+        ({**CONFINED, "Principal": {"AWS": "arn:aws:iam::<account>:role/x"}}, "medium"),
+        ({**CONFINED, "Principal": {"AWS": "arn:aws:iam::<account>:root"}}, "low"),
         ({**CONFINED, "Principal": {"AWS": "111111111111"}}, "high"),
         ({**CONFINED, "Principal": "*"}, "medium"),
         ({**CONFINED, "Principal": "*", "Condition": {}}, "high"),
@@ -200,8 +229,17 @@ def test_who_is_let_in_decides_how_grave_it_is(prod: dict[str, Any], added: dict
 def test_the_own_account_is_told_by_the_arns_of_a_deployed_stack(prod: dict[str, Any]) -> None:
     deployed = json.loads(json.dumps(prod).replace("<account>", "222222222222"))
     arn = put("fleet-instance-logs", "kmsKeyId", "arn:aws:kms:eu-west-1:222222222222:key/1")
-    for account, severity in (("222222222222", "low"), ("111111111111", "high")):
-        added = {**CONFINED, "Principal": {"AWS": f"arn:aws:iam::{account}:role/x"}}
+    for account, severity in (("222222222222", "medium"), ("111111111111", "high")):
+        confined = json.loads(json.dumps(CONFINED).replace("<account>", "222222222222"))
+        added = {**confined, "Principal": {"AWS": f"arn:aws:iam::{account}:role/x"}}
         change = statements("observability-alarms-policy", lambda found, added=added: found.append(added))
         (found,) = review(patched(deployed, arn), patched(deployed, arn, change), base="a", head="b").findings
         assert (account, found.severity) == (account, severity)
+
+
+def test_an_arn_that_is_put_in_does_not_make_its_account_the_own_one(prod: dict[str, Any]) -> None:
+    other = put("functions-authorizer", "layers", ["arn:aws:lambda:eu-west-1:999999999999:layer:x:1"])
+    added = allow("s3:GetObject", Principal={"AWS": "arn:aws:iam::999999999999:root"})
+    let_in = statements("storage-data-policy", lambda found: found.append(added))
+    (found,) = review(patched(prod, other), patched(prod, other, let_in), base="a", head="b").findings
+    assert (found.severity, found.why) == ("high", "another account is let in")
