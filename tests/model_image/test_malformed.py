@@ -143,7 +143,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     (COMPLETIONS, COMPLETION | {"seed": 2**63}, "seed"),
     (COMPLETIONS, COMPLETION | {"seed": -(2**64)}, "seed"),
     (COMPLETIONS, COMPLETION | {"temperature": 1e308}, "temperature"),
-    (COMPLETIONS, COMPLETION | {"top_p": -0.0}, "top_p"),
+    (COMPLETIONS, COMPLETION | {"top_p": -0.1}, "top_p"),
     (COMPLETIONS, COMPLETION | {"logprobs": 2**40}, "logprobs"),
     (COMPLETIONS, COMPLETION | {"frequency_penalty": 1e-300}, "frequency_penalty"),
     # Stop strings.
