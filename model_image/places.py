@@ -33,6 +33,12 @@ def prepare_transformers() -> None:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
+class _Told:
+    """Which signal told this process to stop; signals come to the main thread alone, so nothing here is locked."""
+
+    number: int | None = None
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """SIGINT and SIGTERM raise Interrupted inside, once, so that what is half made is removed on the way out."""
@@ -40,11 +46,20 @@ def interruptible() -> Iterator[None]:
     def stop(number: int, _frame: FrameType | None) -> None:
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_IGN)
+        _Told.number = number
         raise Interrupted(number)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
+        _Told.number = None
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def end_if_told() -> None:
+    """Raises Interrupted when the signal's own exception was lost: Python drops one that is raised in a finaliser or
+    in a callback from C, and some libraries catch every exception. Long work asks at each step."""
+    if _Told.number is not None:
+        raise Interrupted(_Told.number)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from model_image import places
 from model_image.errors import TrainingError
 
 REPORT_SECONDS = 1.0
@@ -26,11 +27,13 @@ class Progress:
     _last: float = 0.0
 
     def phase(self, phase: str) -> None:
-        """Another part of the work begins."""
+        """Another part of the work begins. Raises Interrupted when the process was told to stop."""
+        places.end_if_told()
         self._write({"model": self.model, "phase": phase, "seconds": self._seconds()}, f"{self.model}: {phase}")
 
     def step(self, *, step: int, steps: int, loss: float, tokens_per_second: float) -> None:
-        """One step is done; `loss` in nats. Raises TrainingError when it is no number any more."""
+        """One step is done; `loss` in nats. Raises TrainingError when it is no number any more, and as `phase`."""
+        places.end_if_told()
         if not math.isfinite(loss):
             raise TrainingError(f"{self.model}: loss is {loss} at step {step}; lower optimisation.learning_rate")
         now = time.monotonic()

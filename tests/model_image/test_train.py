@@ -1,6 +1,8 @@
 """Training is what its configuration says, gives the same model twice, and leaves nothing half made."""
 
+import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,9 +15,10 @@ import pytest
 import yaml
 from moto.server import ThreadedMotoServer
 
-from model_image import train
+from model_image import places, train
 from model_image.artefacts import Manifest, digest_of, read_manifest, verify
-from model_image.errors import ConfigError, DataError, TrainingError
+from model_image.errors import ConfigError, DataError, Interrupted, TrainingError
+from model_image.progress import Progress
 from model_image.train.datasets import read_dataset_manifest, write_dataset
 from tests import tiny_models
 
@@ -301,6 +304,22 @@ def test_a_signal_ends_it_cleanly_and_leaves_nothing(
         process.kill()
         process.communicate()
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_whose_exception_is_lost_ends_it_at_the_next_step() -> None:
+    class Finalised:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0)  # the handler runs here, and Python drops what it raises
+
+    progress = Progress(model="lost", as_json=True, stdout=io.StringIO())
+    with places.interruptible():
+        progress.step(step=1, steps=3, loss=1.0, tokens_per_second=1.0)
+        Finalised()
+        with pytest.raises(Interrupted, match="stopped by signal 15"):
+            progress.step(step=2, steps=3, loss=1.0, tokens_per_second=1.0)
+    progress.step(step=3, steps=3, loss=1.0, tokens_per_second=1.0)
 
 
 @pytest.fixture
