@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from infra.review.diff import Change
-from infra.review.firewall import ACL
-from infra.review.graph import Graph, Resource
+from infra.review.fixed_cost import HOURS, fixed_usd, parts, region_of
+from infra.review.graph import UNKNOWN, Graph, Resource
 from infra.review.model import NOTHING, Cost, Direction, Finding, Severity
 from infra.review.prices import Prices, load_prices
 from infra.review.schedule import Action, weekly_average
 from infra.review.values import at
 
-HOURS = 730
 GROUP = "aws:autoscaling/group:Group"
 _TEMPLATES = ("aws:ec2/launchTemplate:LaunchTemplate", "aws:ec2/launchConfiguration:LaunchConfiguration")
 _SCHEDULE = "aws:autoscaling/schedule:Schedule"
@@ -34,6 +33,7 @@ class Fleet:
     least_usd: float | None
     most_usd: float | None
     unpriced: tuple[str, ...]
+    is_unsized: bool = False
 
     def text(self) -> str:
         """The fleet in one line, for people."""
@@ -43,6 +43,8 @@ class Fleet:
         if self.unpriced:
             price = f"{price}: none known for {', '.join(self.unpriced)}"
         spot = f"{self.spot_percentage:g} % spot"
+        if self.is_unsized:
+            return f"a size that only the deployment tells of {kinds}; {spot}; {price}"
         return f"minimum {self.sizes[0]}, maximum {self.sizes[1]} of {kinds}; {spot}; {hours}; {price}"
 
 
@@ -56,34 +58,19 @@ def dollars(least: float | None, most: float | None) -> str:
 def cost(graph: Graph) -> Cost:
     """The cost of a stack as far as the price table goes."""
     fleets = [fleet(graph, group) for group in graph.of(GROUP)]
-    known = all(not each.unpriced and each.types for each in fleets)
     fixed = fixed_usd(graph)
+    unpriced = {kind for each in fleets for kind in each.unpriced} | {
+        each.what for each in parts(graph) if each.usd is None
+    }
+    known = not unpriced and all(each.types for each in fleets)
     return Cost(
         least_hours=sum(each.least for each in fleets) * HOURS,
         most_hours=sum(each.most for each in fleets) * HOURS,
         least_usd=sum(each.least_usd or 0.0 for each in fleets) + fixed if known else None,
         most_usd=sum(each.most_usd or 0.0 for each in fleets) + fixed if known else None,
         fixed_usd=fixed,
-        unpriced=tuple(sorted({kind for each in fleets for kind in each.unpriced})),
+        unpriced=tuple(sorted(unpriced)),
     )
-
-
-def fixed_usd(graph: Graph) -> float:
-    """Keys and the firewall, per month. Balancer, endpoints, logs, storage and traffic are not counted."""
-    prices = load_prices().per_month
-    acls = graph.of(ACL)
-    rules = sum(len(each.inputs.get("rules") or []) for each in acls)
-    keys = len(graph.of("aws:kms/key:Key"))
-    return keys * prices["kms_key"] + len(acls) * prices["web_acl"] + rules * prices["web_acl_rule"]
-
-
-def region_of(graph: Graph) -> str:
-    """The region of the stack's provider; empty where it is not there."""
-    for provider in graph.of("pulumi:providers:aws"):
-        region = provider.inputs.get("region")
-        if isinstance(region, str):
-            return region
-    return ""
 
 
 def fleet(graph: Graph, group: Resource) -> Fleet:
@@ -102,7 +89,11 @@ def fleet(graph: Graph, group: Resource) -> Fleet:
         lowest = float(min([least, *(each.least for each in actions if each.least is not None)]))
         highest = float(max([most, *(each.most for each in actions if each.most is not None)]))
     types = _types(graph, group)
-    least_price, most_price, unpriced = _hourly(prices, region, types)
+    least_price, most_price, unpriced = _hourly(prices, region, types, volume_gb=_volume_gb(graph))
+    is_unsized = UNKNOWN in (group.inputs.get("minSize"), group.inputs.get("maxSize"))
+    if is_unsized:
+        least_price = most_price = None
+        unpriced = (*unpriced, f"the unknown size of {group.name}")
     return Fleet(
         group=group,
         sizes=(least, most),
@@ -113,23 +104,40 @@ def fleet(graph: Graph, group: Resource) -> Fleet:
         least_usd=None if least_price is None else lowest * HOURS * least_price,
         most_usd=None if most_price is None else highest * HOURS * most_price,
         unpriced=unpriced,
+        is_unsized=is_unsized,
     )
 
 
-def _hourly(prices: Prices, region: str, types: tuple[str, ...]) -> tuple[float | None, float | None, tuple[str, ...]]:
-    """The cheapest and the dearest of the types, and those without a price."""
+def _hourly(
+    prices: Prices, region: str, types: tuple[str, ...], *, volume_gb: float
+) -> tuple[float | None, float | None, tuple[str, ...]]:
+    """An instance-hour with its volumes, of the cheapest and of the dearest type, and what has no price."""
     found = {kind: prices.hourly(region, kind) for kind in types}
-    unpriced = tuple(sorted(kind for kind, price in found.items() if price is None))
+    unpriced = sorted(kind for kind, price in found.items() if price is None)
     known = [price for price in found.values() if price is not None]
-    return (None, None, unpriced) if unpriced or not known else (min(known), max(known), unpriced)
+    gb_month = prices.regional(region, "gp3_gb_month")
+    if gb_month is None and volume_gb:
+        unpriced.append("volumes")
+    if unpriced or not known:
+        return None, None, tuple(unpriced)
+    volumes = volume_gb * (gb_month or 0.0) / HOURS
+    return min(known) + volumes, max(known) + volumes, ()
+
+
+def _volume_gb(graph: Graph) -> float:
+    """GB of the volumes of one instance, counted at the price of gp3, which is what the templates here name."""
+    sizes = [
+        size
+        for template in graph.of(*_TEMPLATES)
+        for size in at(template.inputs, "blockDeviceMappings[].ebs.volumeSize") or []
+    ]
+    return float(sum(size for size in sizes if isinstance(size, int | float)))
 
 
 def _types(graph: Graph, group: Resource) -> tuple[str, ...]:
     found = at(group.inputs, "mixedInstancesPolicy.launchTemplate.overrides[].instanceType") or []
     if not found:
-        for template in graph.of(
-            "aws:ec2/launchTemplate:LaunchTemplate", "aws:ec2/launchConfiguration:LaunchConfiguration"
-        ):
+        for template in graph.of(*_TEMPLATES):
             kind = template.inputs.get("instanceType")
             if isinstance(kind, str):
                 found = [kind]
@@ -161,23 +169,36 @@ def judge(change: Change) -> Iterator[Finding]:
         old = None if before is None else fleet(change.before, before)
         new = None if after is None else fleet(change.after, after)
         yield from _fleet_finding(known, old, new)
-    old_fixed, new_fixed = fixed_usd(change.before), fixed_usd(change.after)
-    if old_fixed != new_fixed:
-        stack = next(iter(change.after.of("pulumi:pulumi:Stack") or change.before.of("pulumi:pulumi:Stack")), None)
-        yield Finding(
-            topic="fixed-cost",
-            concern="cost",
-            direction="wider" if new_fixed > old_fixed else "narrower",
-            severity=_price_severity(old_fixed, new_fixed),
-            urn="" if stack is None else stack.urn,
-            resource=change.after.stack if stack is None else stack.name,
-            type="pulumi:pulumi:Stack",
-            path="",
-            what="Keys and firewall",
-            before=dollars(old_fixed, old_fixed),
-            after=dollars(new_fixed, new_fixed),
-            why="an estimate from the dated price table",
-        )
+    yield from _fixed_finding(change)
+
+
+def _fixed_finding(change: Change) -> Iterator[Finding]:
+    old, new = fixed_usd(change.before), fixed_usd(change.after)
+    unpriced = [
+        tuple(each.what for each in parts(graph) if each.usd is None) for graph in (change.before, change.after)
+    ]
+    if old == new and unpriced[0] == unpriced[1]:
+        return
+    stack = next(iter(change.after.of("pulumi:pulumi:Stack") or change.before.of("pulumi:pulumi:Stack")), None)
+    is_known = not any(unpriced)
+    texts = [
+        dollars(usd, usd) + (f" and, at an unknown price, {', '.join(names)}" if names else "")
+        for usd, names in zip((old, new), unpriced, strict=True)
+    ]
+    yield Finding(
+        topic="fixed-cost",
+        concern="cost",
+        direction="unknown" if not is_known else "wider" if new > old else "narrower",
+        severity=_price_severity(old, new) if is_known else "low",
+        urn="" if stack is None else stack.urn,
+        resource=change.after.stack if stack is None else stack.name,
+        type="pulumi:pulumi:Stack",
+        path="",
+        what="Keys, firewall, balancer and endpoints",
+        before=texts[0],
+        after=texts[1],
+        why="an estimate from the dated price table",
+    )
 
 
 def _fleet_finding(group: Resource, old: Fleet | None, new: Fleet | None) -> Iterator[Finding]:
@@ -196,12 +217,14 @@ def _fleet_finding(group: Resource, old: Fleet | None, new: Fleet | None) -> Ite
         what="Instances of the fleet",
         before=NOTHING if old is None else old.text(),
         after=NOTHING if new is None else new.text(),
-        why="an estimate: spot is counted at the on-demand price, and traffic, volumes and discounts are not",
+        why="an estimate: spot is counted at the on-demand price, and traffic and discounts are not",
     )
 
 
 def _direction(old: Fleet | None, new: Fleet | None) -> Direction:
     """By price where it is known on both sides, else by instance-hours; unpriced types that change have none."""
+    if any(each is not None and each.is_unsized for each in (old, new)):
+        return "unknown"
     prices = [(0.0, 0.0) if each is None else (each.least_usd, each.most_usd) for each in (old, new)]
     if any(price is None for pair in prices for price in pair):
         if old is not None and new is not None and (old.types, old.spot_percentage) != (new.types, new.spot_percentage):

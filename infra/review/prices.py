@@ -14,12 +14,17 @@ _TABLE = Path(__file__).parent / "prices.yaml"
 
 @dataclass(frozen=True)
 class Prices:
-    """Dollars per hour by region and instance type, dollars per month of fixed things, and where both come from."""
+    """Dollars per hour of instances, of other things that are paid by region and by month, and where they come from."""
 
     source: str
     updated: str
     on_demand: Mapping[str, Mapping[str, float]]
     per_month: Mapping[str, float]
+    regions: Mapping[str, Mapping[str, float]]
+
+    def regional(self, region: str, what: str) -> float | None:
+        """The price of what the balancer, the endpoints and the volumes cost there; None where the table has none."""
+        return self.regions.get(region, {}).get(what)
 
     def hourly(self, region: str, instance_type: str) -> float | None:
         """The on-demand price of an hour; None where the table has none."""
@@ -38,4 +43,8 @@ def load_prices() -> Prices:
             region: {kind: float(price) for kind, price in prices.items()} for region, prices in regions.items()
         },
         per_month={name: float(price) for name, price in content["per_month"].items()},
+        regions={
+            region: {name: float(price) for name, price in prices.items()}
+            for region, prices in content["regional"].items()
+        },
     )

@@ -199,21 +199,6 @@ def test_a_replaced_network_takes_what_hangs_on_it_along(prod: dict[str, Any]) -
     assert {operations[name] for name in ("network-private-0", "network-endpoints", "balancer-targets")} == {"replace"}
 
 
-def test_a_jump_in_cost_is_told_in_dollars(prod: dict[str, Any]) -> None:
-    def types(*names: str) -> Patch:
-        overrides = [{"instanceType": name} for name in names]
-        return edit(
-            "fleet-group", lambda inputs: inputs["mixedInstancesPolicy"]["launchTemplate"].update(overrides=overrides)
-        )
-
-    base, head = patched(prod, types("g5.xlarge")), patched(prod, types("g5.xlarge", "g5.48xlarge"))
-    (found,) = [each for each in review(base, head, base="a", head="b").findings if each.topic == "fleet-cost"]
-    assert (found.direction, found.severity) == ("wider", "high")
-    # The week's average of the smallest size is 3 and 5 in office hours; 12 at most; 730 hours.
-    assert "$3,118 to $9,837 a month" in found.before
-    assert "$3,118 to $159,277 a month" in found.after
-
-
 def test_an_address_list_whose_use_is_not_known_has_no_direction(prod: dict[str, Any]) -> None:
     def unknown(inputs: dict[str, Any]) -> None:
         text = json.dumps(inputs["rules"]).replace("<firewall-allowed.arn>", "<unknown>")
