@@ -8,6 +8,8 @@ from pulumi import InvokeOptions, ResourceOptions
 
 from infra.components.audit import Audit, AuditArgs
 from infra.components.balancer import Balancer, BalancerArgs
+from infra.components.canary import Canary, CanaryArgs
+from infra.components.capacity import Capacity, CapacityArgs
 from infra.components.certificate import Certificate, CertificateArgs
 from infra.components.consumers import Consumers, ConsumersArgs
 from infra.components.firewall import Firewall, FirewallArgs
@@ -15,10 +17,15 @@ from infra.components.fleet import Fleet, FleetArgs
 from infra.components.functions import Functions, FunctionsArgs, authorizer_role_name
 from infra.components.gateway import Gateway, GatewayArgs
 from infra.components.image import Image, ImageArgs
+from infra.components.instance import instance_role_name
 from infra.components.logs import Logs, LogsArgs
 from infra.components.network import Network, NetworkArgs
-from infra.components.observability import Observability, ObservabilityArgs
+from infra.components.observability import Observability
+from infra.components.promotions import Promotions, PromotionsArgs
+from infra.components.rollout import Rollout, RolloutArgs
+from infra.components.signing import Signing, SigningArgs
 from infra.components.storage import Storage, StorageArgs
+from infra.components.watched import ObservabilityArgs
 from infra.settings import load_settings
 from infra.site import Site, tags
 
@@ -34,15 +41,35 @@ on_aws = ResourceOptions(provider=provider)
 
 # Where every component logs to, and the network without a way out.
 logs = Logs("logs", LogsArgs(site=site, retention_days=settings.audit.retention_days), opts=on_aws)
-network = Network("network", NetworkArgs(site=site, network=settings.network, logs=logs), opts=on_aws)
+network = Network(
+    "network", NetworkArgs(site=site, network=settings.network, fleet=settings.fleet, logs=logs), opts=on_aws
+)
 
-# What is kept: models, data, access logs, images, consumers.
-storage = Storage("storage", StorageArgs(site=site, log_retention_days=settings.audit.retention_days), opts=on_aws)
-image = Image("image", ImageArgs(site=site, fleet=settings.fleet), opts=on_aws)
-consumers = Consumers("consumers", ConsumersArgs(site=site, reader_role_name=authorizer_role_name(site)), opts=on_aws)
+# What is kept: models, data, results, access logs, the key that signs models, what was promoted, images.
+protect_data = settings.storage.protect_data
+storage = Storage(
+    "storage",
+    StorageArgs(
+        site=site,
+        storage=settings.storage,
+        log_retention_days=settings.audit.retention_days,
+        reader_role_name=instance_role_name(site),
+    ),
+    opts=on_aws,
+)
+signing = Signing("signing", SigningArgs(site=site, reader_role_name=instance_role_name(site)), opts=on_aws)
+promotions = Promotions("promotions", PromotionsArgs(site=site), opts=on_aws)
+image = Image("image", ImageArgs(site=site, fleet=settings.fleet, protect_data=protect_data), opts=on_aws)
+consumers = Consumers(
+    "consumers",
+    ConsumersArgs(site=site, reader_role_name=authorizer_role_name(site), protect_data=protect_data),
+    opts=on_aws,
+)
 
 # What serves: a private balancer, and the instances behind it.
-certificate = Certificate("certificate", CertificateArgs(domain=settings.api.domain), opts=on_aws)
+certificate = Certificate(
+    "certificate", CertificateArgs(domain=settings.api.domain, hosted_zone_id=settings.api.hosted_zone_id), opts=on_aws
+)
 balancer = Balancer(
     "balancer",
     BalancerArgs(network=network, certificate=certificate, log_bucket=storage.logs, settings=settings),
@@ -51,7 +78,15 @@ balancer = Balancer(
 fleet = Fleet(
     "fleet",
     FleetArgs(
-        site=site, settings=settings, network=network, balancer=balancer, image=image, models=storage.models, logs=logs
+        site=site,
+        settings=settings,
+        network=network,
+        balancer=balancer,
+        image=image,
+        models=storage.models,
+        signing=signing,
+        promotions=promotions,
+        logs=logs,
     ),
     opts=on_aws,
 )
@@ -73,10 +108,31 @@ gateway = Gateway(
     opts=on_aws,
 )
 
-# What watches.
+# What watches, and what calls to see that all of it works.
+canary = Canary("canary", CanaryArgs(site=site, settings=settings, gateway=gateway, logs=logs), opts=on_aws)
 observability = Observability(
     "observability",
-    ObservabilityArgs(site=site, settings=settings, gateway=gateway, balancer=balancer, fleet=fleet),
+    ObservabilityArgs(site=site, settings=settings, gateway=gateway, balancer=balancer, fleet=fleet, canary=canary),
+    opts=on_aws,
+)
+Capacity(
+    "capacity",
+    CapacityArgs(site=site, group_name=site.name, logs=logs, topic_arn=observability.topic_arn),
+    opts=on_aws,
+)
+
+# What brings another version of a model to the instances, and back.
+rollout = Rollout(
+    "rollout",
+    RolloutArgs(
+        site=site,
+        settings=settings,
+        group_name=site.name,
+        failing_alarm=fleet.failing_alarm,
+        promotions=promotions,
+        logs=logs,
+        topic_arn=observability.topic_arn,
+    ),
     opts=on_aws,
 )
 
@@ -87,6 +143,7 @@ Audit(
         site=site,
         audit=settings.audit,
         budget=settings.budget,
+        protect_data=protect_data,
         storage=storage,
         logs=logs,
         topic_arn=observability.topic_arn,
@@ -99,8 +156,14 @@ pulumi.export("api_id", gateway.api_id)
 pulumi.export("stage_name", gateway.stage_name)
 pulumi.export("usage_plan_ids", gateway.usage_plan_ids)
 pulumi.export("model_bucket", storage.models.id)
+pulumi.export("signing_key_arn", signing.key_arn)
+pulumi.export("promotions_parameter", promotions.name)
+pulumi.export("rollout_function", rollout.function_name)
+pulumi.export("models", {each.name: each.version for each in settings.models})
 pulumi.export("data_bucket", storage.data.id)
+pulumi.export("results_bucket", storage.results.id)
 pulumi.export("image_repository_url", image.repository_url)
+pulumi.export("canary_secret", canary.secret_arn)
 pulumi.export("dashboard_url", observability.dashboard_url)
 pulumi.export("autoscaling_group", fleet.autoscaling_group)
 pulumi.export("target_group_arn", balancer.target_group_arn)

@@ -1,8 +1,14 @@
 """Pure arithmetic over IPv4 address blocks."""
 
+from collections.abc import Mapping
 from ipaddress import IPv4Network
+from typing import Literal
 
-# A zone holds the balancer's nodes (8 free addresses at least), the VPC link, the endpoints and the instances.
+# What subnets hold: the balancer's nodes and the gateway's link to it; the instances; the endpoints of AWS services.
+Tier = Literal["balancer", "compute", "endpoints"]
+TIERS: tuple[Tier, ...] = ("balancer", "compute", "endpoints")
+_TIER_BITS = (len(TIERS) - 1).bit_length()
+# A balancer's node needs 8 free addresses at least, and the gateway's link stands beside it.
 SMALLEST_SUBNET_PREFIX = 26
 # https://docs.aws.amazon.com/vpc/latest/userguide/vpc-cidr-blocks.html
 LARGEST_VPC_PREFIX = 16
@@ -15,16 +21,20 @@ def is_private(block: IPv4Network) -> bool:
 
 
 def subnet_prefix(block: IPv4Network, zones: int) -> int:
-    """Prefix length of the largest equal subnets that give each of `zones` zones one of its own."""
-    return block.prefixlen + (zones - 1).bit_length()
+    """Prefix length of the largest equal subnets that give each tier one of its own in each of `zones` zones."""
+    return block.prefixlen + _TIER_BITS + (zones - 1).bit_length()
 
 
-def split(block: IPv4Network, zones: int) -> list[IPv4Network]:
-    """The first `zones` of the equal subnets of `block`; raises ValueError where they would be smaller than a /26."""
+def tier_blocks(block: IPv4Network) -> Mapping[Tier, IPv4Network]:
+    """The block of each tier, a quarter of the whole; the last quarter is nobody's."""
+    return dict(zip(TIERS, block.subnets(prefixlen_diff=_TIER_BITS), strict=False))
+
+
+def split(block: IPv4Network, zones: int) -> Mapping[Tier, list[IPv4Network]]:
+    """The first `zones` equal subnets of each tier; raises ValueError where they would be smaller than a /26."""
     prefix = subnet_prefix(block, zones)
     if prefix > SMALLEST_SUBNET_PREFIX:
         raise ValueError(
             f"{block} split over {zones} zones gives subnets of /{prefix}, smaller than /{SMALLEST_SUBNET_PREFIX}"
         )
-    subnets = block.subnets(new_prefix=prefix)
-    return [next(subnets) for _ in range(zones)]
+    return {tier: list(each.subnets(new_prefix=prefix))[:zones] for tier, each in tier_blocks(block).items()}

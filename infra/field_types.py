@@ -47,6 +47,12 @@ def _x86_type(value: str) -> str:
     return value
 
 
+def _no_amd_gpu(value: str) -> str:
+    if instance_types.has_amd_gpu(value):
+        raise ValueError("has AMD's GPUs, and the image is built for NVIDIA's; name a type such as g5.xlarge")
+    return value
+
+
 def _part_of_the_internet(value: IPv4Network) -> IPv4Network:
     if value.prefixlen == 0:
         raise ValueError("is every address there is, which an IP set does not take; leave the list empty instead")
@@ -78,6 +84,21 @@ ImageReference = Annotated[
     str,
     _Text(_IMAGE, kind="image in ECR by digest", example="123456789012.dkr.ecr.eu-west-1.amazonaws.com/x@sha256:..."),
 ]
+HostedZone = Annotated[str, _Text(r"Z[A-Z0-9]{1,31}", kind="id of a hosted zone", example="Z0123456789ABCDEFGHIJ")]
+ObjectUri = Annotated[
+    str,
+    _Text(
+        r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[^\s]{1,1024}",
+        kind="object in S3",
+        example="s3://example-truststore/clients.pem",
+    ),
+]
+ObjectVersion = Annotated[
+    str,
+    _Text(
+        r"(?!null)[A-Za-z0-9._-]{1,1024}", kind="version of an object in S3", example="3sL4kqtJlcpXroDTDmJ.rmSpXd3dIbrH"
+    ),
+]
 Port = Annotated[int, Field(strict=True, ge=1024, le=65535)]
 # What a health check of a target group takes, without a query.
 UrlPath = Annotated[str, _Text(r"/[A-Za-z0-9._~/-]{0,255}", kind="path of a URL", example="/health")]
@@ -103,7 +124,10 @@ WheelIndex = Annotated[
     _Text(r"https://[^\s@]{1,512}", kind="https address without a password", example="https://wheels.example.com/cpu"),
 ]
 InstanceType = Annotated[
-    str, _Text(instance_types.PATTERN, kind="EC2 instance type", example="g6e.xlarge"), AfterValidator(_x86_type)
+    str,
+    _Text(instance_types.PATTERN, kind="EC2 instance type", example="g6e.xlarge"),
+    AfterValidator(_x86_type),
+    AfterValidator(_no_amd_gpu),
 ]
 Cidr = Annotated[IPv4Network, Field(description="An IPv4 block such as 203.0.113.0/24.")]
 AddressBlock = Annotated[Cidr, AfterValidator(_part_of_the_internet)]

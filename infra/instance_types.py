@@ -11,7 +11,13 @@ _AMI_PARAMETERS = "/aws/service/ecs/optimized-ami/amazon-linux-2023"
 
 def has_gpu(instance_type: str) -> bool:
     """Whether the type belongs to a family with NVIDIA GPUs."""
-    return _parts(instance_type)["letters"] in _NVIDIA_FAMILIES
+    return _parts(instance_type)["letters"] in _NVIDIA_FAMILIES and not has_amd_gpu(instance_type)
+
+
+def has_amd_gpu(instance_type: str) -> bool:
+    """Whether the type has AMD's GPUs (g4ad), which neither the machine image nor the container's torch drives."""
+    parts = _parts(instance_type)
+    return parts["letters"] == "g" and parts["attributes"].startswith("a")
 
 
 def is_arm(instance_type: str) -> bool:

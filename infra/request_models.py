@@ -11,6 +11,14 @@ from typing import Any
 
 DRAFT_4 = "http://json-schema.org/draft-04/schema#"
 JSON = "application/json"
+OPENAPI_FILE = "model_image/openapi.json"
+# The fields of bodies that hold what people write: anything at all, code and SQL among it.
+PROMPT_FIELDS = frozenset(
+    {
+        *("prompt", "suffix", "messages", "input", "stop", "preserve", "prediction"),
+        *("tools", "functions", "response_format", "metadata"),
+    }
+)
 
 
 def read_openapi(path: Path) -> dict[str, Any]:
@@ -19,6 +27,25 @@ def read_openapi(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise TypeError(f"{path.name} holds no OpenAPI document")
     return document
+
+
+def body_fields(openapi: Mapping[str, Any], *, method: str, path: str) -> Mapping[str, Any]:
+    """The schemas of the top-level fields of the JSON body that `method` on `path` takes; none without a body."""
+    body = openapi["paths"][path][method.lower()].get("requestBody")
+    return {} if body is None else _resolve(openapi, body["content"][JSON]["schema"]).get("properties", {})
+
+
+def plain_fields(openapi: Mapping[str, Any]) -> list[str]:
+    """The top-level fields of every body that hold a text, and never a prompt."""
+    return sorted(
+        {
+            field
+            for path, methods in openapi["paths"].items()
+            for method in methods
+            for field, schema in body_fields(openapi, method=method, path=path).items()
+            if field not in PROMPT_FIELDS and "string" in _types(openapi, schema)
+        }
+    )
 
 
 def request_model(openapi: Mapping[str, Any], *, method: str, path: str) -> dict[str, Any] | None:

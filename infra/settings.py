@@ -11,13 +11,13 @@ import pulumi
 import pulumi.runtime.config as runtime_config
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from infra import addressing, foreign_server, instance_types
+from infra import addressing, api_settings, foreign_server, instance_types
+from infra.api_settings import CANARY_PLAN, ApiSettings, CanarySettings, RouteName, Throttle
 from infra.field_types import (
     AddressBlock,
     Cidr,
     Count,
     Cron,
-    Domain,
     Email,
     ImageReference,
     InstanceType,
@@ -102,6 +102,12 @@ class FleetSettings(_Section):
         return "cuda" if self.gpu else "cpu"
 
     @property
+    def ready_images(self) -> tuple[str, ...]:
+        """The images that are named here and not built."""
+        named = (self.image, None if self.server is None else self.server.image)
+        return tuple(each for each in named if each is not None)
+
+    @property
     def port(self) -> int:
         """Where the server of an instance listens."""
         return PORT if self.server is None else self.server.port
@@ -127,6 +133,11 @@ class ModelSettings(_Section):
         """Where the model lies on an instance."""
         return f"{MODELS_DIRECTORY}/{self.name}/{self.version}"
 
+    @property
+    def versions_prefix(self) -> str:
+        """Where all versions of the model lie in the models bucket: a rollback needs the one of before."""
+        return f"{self.name}/"
+
     def as_variable(self) -> dict[str, Any]:
         """The model as the server's MODELKEEP_MODELS has it: what is left at its default is left out."""
         return self.model_dump(mode="json", exclude_defaults=True)
@@ -143,10 +154,13 @@ class PlanSettings(_Section):
     burst: Count
     requests_per_day: Count
     tokens_per_day: Count
+    routes: dict[RouteName, Throttle] = Field(
+        default={}, description="Tighter throttles of single routes, such as POST /chat/completions."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        return _apply(self, burst_covers_rate)
+        return _apply(self, burst_covers_rate, routes_within_plan)
 
 
 class FirewallSettings(_Section):
@@ -157,18 +171,16 @@ class FirewallSettings(_Section):
     requests_per_5_minutes: Annotated[int, Field(strict=True, ge=10, le=2_000_000_000)] = Field(
         description="Per client address; the bounds are the firewall's own."
     )
+    requests_per_5_minutes_per_token: Annotated[int | None, Field(ge=10, le=2_000_000_000)] = Field(
+        default=None, description="Per token, from whatever addresses; as many as per address, unless set."
+    )
     body_limit_kb: Annotated[int, Field(strict=True, ge=1, le=64)] = Field(
         description="64 is the most that the firewall can inspect before API Gateway."
     )
-
-
-class ApiSettings(_Section):
-    """The gateway."""
-
-    timeout_seconds: Annotated[int, Field(strict=True, ge=1, le=900)] = Field(
-        description="900 is the most that API Gateway streams for."
+    anonymous_ip: bool = Field(default=False, description="Refuse VPNs, proxies and Tor, by AWS's list.")
+    bots: bool = Field(
+        default=False, description="Refuse bots, by AWS's Bot Control, which costs by the request; SDKs are none."
     )
-    domain: Domain | None = None
 
 
 class TrainingSettings(_Section):
@@ -179,17 +191,41 @@ class TrainingSettings(_Section):
     spot: bool
 
 
+class StorageSettings(_Section):
+    """The buckets, the tables and the image registry."""
+
+    protect_data: bool = Field(
+        default=True, description="Nothing that holds data is deleted or replaced; without, it goes with the stack."
+    )
+    results_days: Count = Field(default=30, description="How long requests and results of batches are kept.")
+
+
 class AuditSettings(_Section):
     """What is kept about the stack's own doings."""
 
     retention_days: RetentionDays
     trail: bool
+    lock_days: Size | None = Field(
+        default=None, description="How long the trail's files cannot be deleted; 0 for no lock, else retention_days."
+    )
+
+    @property
+    def locked_days(self) -> int | None:
+        """How long the trail's files cannot be deleted; None where they can be."""
+        return self.retention_days if self.lock_days is None else self.lock_days or None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        return _apply(self, lock_within_retention)
 
 
 class AlertSettings(_Section):
-    """Who hears of alarms."""
+    """Who hears of alarms, and of what."""
 
     emails: tuple[Email, ...]
+    first_token_seconds: Count = Field(
+        default=10, description="The 99th percentile of the first token that is too slow."
+    )
 
 
 class BudgetSettings(_Section):
@@ -208,14 +244,18 @@ class Settings(_Section):
     plans: Annotated[dict[Name, PlanSettings], Field(min_length=1)]
     firewall: FirewallSettings
     api: ApiSettings
+    canary: CanarySettings | None = None
     training: TrainingSettings
+    storage: StorageSettings = StorageSettings()
     audit: AuditSettings
     alerts: AlertSettings
     budget: BudgetSettings
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        return _apply(self, unique_model_names, int8_on_cpus, foreign_server_fits)
+        return _apply(
+            self, unique_model_names, int8_on_cpus, foreign_server_fits, canary_has_its_plan, canary_calls_something
+        )
 
 
 # Rules over several fields: each returns the problem in words, with its remedy, or None.
@@ -272,6 +312,20 @@ def burst_covers_rate(plan: PlanSettings) -> str | None:
     return None
 
 
+def routes_within_plan(plan: PlanSettings) -> str | None:
+    """A route's throttle above that of the whole plan would never be reached."""
+    return api_settings.routes_within_plan(plan.routes, rate=plan.rate_per_second, burst=plan.burst)
+
+
+def lock_within_retention(audit: AuditSettings) -> str | None:
+    """A file that its lock outlives could not go when its time is over."""
+    if audit.lock_days is not None and audit.lock_days > audit.retention_days:
+        return (
+            f"lock_days {audit.lock_days} is above retention_days {audit.retention_days}; lower it or keep logs longer"
+        )
+    return None
+
+
 def unique_model_names(settings: Settings) -> str | None:
     """A request names a model by its name alone."""
     return _repeated("models", [each.name for each in settings.models])
@@ -301,6 +355,33 @@ def foreign_server_fits(settings: Settings) -> str | None:
         or foreign_server.does_the_tasks([task for each in models for task in each.tasks])
         or foreign_server.fits_user_data(server, [each.as_variable() for each in models])
     )
+
+
+def canary_has_its_plan(settings: Settings) -> str | None:
+    """No other consumer is on the canary's plan."""
+    if CANARY_PLAN in settings.plans:
+        return f"plans names {CANARY_PLAN}, which the stack makes for its canary; take another name"
+    return None
+
+
+def canary_calls_something(settings: Settings) -> str | None:
+    """The canary has a model with a task that it can call, and a way in."""
+    if settings.canary is None:
+        return None
+    tasks = {each.name: each.tasks for each in settings.models}.get(settings.canary.model)
+    if tasks is None:
+        return f"canary.model {settings.canary.model} is not among models; name one of them"
+    if api_settings.canary_task(tasks) is None:
+        callable_tasks = ", ".join(api_settings.CANARY_TASKS)
+        return f"canary.model {settings.canary.model} has no task that a canary calls; name one with {callable_tasks}"
+    if settings.firewall.allow_cidrs:
+        return (
+            "canary calls from an address of AWS's that nobody can list, and firewall.allow_cidrs keeps it out; "
+            "remove canary, or leave allow_cidrs empty"
+        )
+    if settings.api.mutual_tls is not None:
+        return "canary has no client certificate, which api.mutual_tls asks for; remove canary or mutual_tls"
+    return None
 
 
 def _repeated(key: str, names: Sequence[str]) -> str | None:

@@ -8,6 +8,18 @@ from typing import Any
 
 import yaml
 
+from infra.agent_units import (
+    AGENT_ENVIRONMENT_FILE,
+    ATTEMPTS_SECONDS,
+    GIVE_UP_UNIT,
+    LIFECYCLE_UNIT,
+    RESTART_SECONDS,
+    START_ATTEMPTS,
+    agent_command,
+    agent_environment,
+    agent_files,
+)
+
 ENVIRONMENT_FILE = "/etc/modelkeep/server.env"
 # Beside a foreign server: what this project's own image has to know, which brings its models and watches it.
 BRING_ENVIRONMENT_FILE = "/etc/modelkeep/bring.env"
@@ -24,7 +36,7 @@ TLS_KEY = f"{TLS_DIRECTORY}/server.key"
 SCRATCH_DIRECTORY = "/var/cache/modelkeep"
 PORT = 8443
 HEALTH_PATH = "/ready"
-DRAIN_SECONDS = 60
+SHORTEST_DRAIN_SECONDS = 60
 # The user of the image; see model_image/Dockerfile.
 CONTAINER_USER = 10001
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html, before base64.
@@ -33,17 +45,29 @@ LARGEST_USER_DATA = 16 * 1024
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """What the server on an instance has to know; `models` are objects of name, version and tasks."""
+    """What the server on an instance has to know; `models` are objects of name, version and tasks.
+
+    `signing_keys` are the public keys of which one has signed each model: base64 of their DER, commas between them.
+    `promotions_parameter` says which versions are served in place of those of `models`; empty for none.
+    """
 
     stack: str
     region: str
     models_bucket: str
+    signing_keys: str
+    promotions_parameter: str
     models: Sequence[Mapping[str, Any]]
     autoscaling_group: str
     target_inflight: int
     body_limit_kb: int
     timeout_seconds: int
     port: int = PORT
+    health_path: str = HEALTH_PATH
+
+    @property
+    def drain_seconds(self) -> int:
+        """How long what has begun may go on once the instance leaves."""
+        return max(SHORTEST_DRAIN_SECONDS, self.timeout_seconds)
 
 
 @dataclass(frozen=True)
@@ -78,13 +102,15 @@ def server_environment(server: ServerSettings) -> dict[str, str]:
     return {
         "MODELKEEP_STACK": server.stack,
         "MODELKEEP_MODELS_BUCKET": server.models_bucket,
+        "MODELKEEP_SIGNING_KEYS": server.signing_keys,
+        "MODELKEEP_PROMOTIONS_PARAMETER": server.promotions_parameter,
         "MODELKEEP_MODELS": json.dumps(list(server.models), separators=(",", ":")),
         "MODELKEEP_CACHE_DIR": MODELS_DIRECTORY,
         "MODELKEEP_HOST": "0.0.0.0",  # noqa: S104 - the instance's security group admits the balancer alone
         "MODELKEEP_PORT": str(server.port),
         "MODELKEEP_TLS_DIR": TLS_DIRECTORY,
         "MODELKEEP_AUTOSCALING_GROUP": server.autoscaling_group,
-        "MODELKEEP_DRAIN_SECONDS": str(DRAIN_SECONDS),
+        "MODELKEEP_DRAIN_SECONDS": str(server.drain_seconds),
         "MODELKEEP_TARGET_INFLIGHT": str(server.target_inflight),
         "MODELKEEP_BODY_LIMIT_KB": str(server.body_limit_kb),
         "MODELKEEP_TIMEOUT_SECONDS": str(server.timeout_seconds),
@@ -200,9 +226,10 @@ def systemd_quoted(argument: str) -> str:
 def service_unit(boot: Boot) -> str:
     """The systemd unit that pulls and runs the container, restarts it, and lets it drain when the instance goes."""
     if boot.foreign is None:
-        before, command = [f"/usr/bin/docker pull --quiet {boot.image}"], docker_command(boot)
+        before, command = [agent_command("cache"), f"/usr/bin/docker pull --quiet {boot.image}"], docker_command(boot)
     else:
         before = [
+            agent_command("cache"),
             f"/usr/bin/docker pull --quiet {boot.image}",
             f"/usr/bin/install -d -o {CONTAINER_USER} -g {CONTAINER_USER} -m 0700 {TLS_DIRECTORY}",
             _wrapped(bring_command(boot)),
@@ -213,8 +240,10 @@ def service_unit(boot: Boot) -> str:
         description="modelkeep model server",
         before=before,
         command=command,
-        stop=f"/usr/bin/docker stop --time {DRAIN_SECONDS + 10} modelkeep",
-        stop_seconds=DRAIN_SECONDS + 30,
+        stop=f"/usr/bin/docker stop --time {boot.server.drain_seconds + 10} modelkeep",
+        stop_seconds=boot.server.drain_seconds + 30,
+        more_unit=f"StartLimitIntervalSec={ATTEMPTS_SECONDS}\nStartLimitBurst={START_ATTEMPTS}\n"
+        f"OnFailure={GIVE_UP_UNIT}\n",
     )
 
 
@@ -231,21 +260,29 @@ def watch_unit(boot: Boot, foreign: ForeignServer) -> str:
 
 
 def _unit(
-    *, description: str, before: Sequence[str], command: Sequence[str], stop: str, stop_seconds: int, after: str = ""
+    *,
+    description: str,
+    before: Sequence[str],
+    command: Sequence[str],
+    stop: str,
+    stop_seconds: int,
+    after: str = "",
+    more_unit: str = "",
 ) -> str:
     first = "\n".join(f"ExecStartPre={each}" for each in before)
     return f"""[Unit]
 Description={description}
 Requires=docker.service
 After=docker.service network-online.target{after}
-
+{more_unit}
 [Service]
+EnvironmentFile={AGENT_ENVIRONMENT_FILE}
 Environment=HOME=/root DOCKER_CONFIG={DOCKER_DIRECTORY} AWS_ECR_DISABLE_CACHE=true
 {first}
 ExecStart={_wrapped(command)}
 ExecStop={stop}
 Restart=always
-RestartSec=5
+RestartSec={RESTART_SECONDS}
 TimeoutStartSec=infinity
 TimeoutStopSec={stop_seconds}
 
@@ -275,15 +312,17 @@ def text(boot: Boot) -> str:
     config = {
         # The machine image is ECS's, and its agent has no cluster to join here.
         "bootcmd": [["systemctl", "mask", "--now", "ecs.service"]],
-        # From Amazon Linux's own repository, which the S3 endpoint admits; it logs in to ECR by the instance's role.
-        "packages": ["amazon-ecr-credential-helper"],
+        # From Amazon Linux's own repository, which the S3 endpoint admits; the first logs in to ECR by the instance's
+        # role, the second signs what the instance tells its group.
+        "packages": ["amazon-ecr-credential-helper", "awscli-2"],
         "write_files": [
             *_files(boot),
             _file(f"{DOCKER_DIRECTORY}/config.json", json.dumps({"credHelpers": helpers})),
         ],
         "runcmd": [
-            ["install", "-d", "-o", str(CONTAINER_USER), "-g", str(CONTAINER_USER), "-m", "0700", STATE_DIRECTORY],
             ["systemctl", "daemon-reload"],
+            # Before the server: where that cannot start, the group has to be told.
+            ["systemctl", "enable", "--now", LIFECYCLE_UNIT],
             ["systemctl", "enable", "--now", "modelkeep.service"],
             *([["systemctl", "enable", "--now", "modelkeep-watch.service"]] if boot.foreign else []),
         ],
@@ -293,9 +332,20 @@ def text(boot: Boot) -> str:
 
 def _files(boot: Boot) -> list[dict[str, str]]:
     ours = environment_file(server_environment(boot.server))
+    server = boot.server
+    environment = agent_environment(
+        group=server.autoscaling_group,
+        region=server.region,
+        port=server.port,
+        health_path=server.health_path,
+        cache=STATE_DIRECTORY,
+        owner=CONTAINER_USER,
+    )
+    agent = [_file(path, content) for path, content in agent_files(environment_file(environment)).items()]
     if boot.foreign is None:
-        return [_file(ENVIRONMENT_FILE, ours), _file(SERVICE_FILE, service_unit(boot))]
+        return [*agent, _file(ENVIRONMENT_FILE, ours), _file(SERVICE_FILE, service_unit(boot))]
     return [
+        *agent,
         _file(ENVIRONMENT_FILE, environment_file(foreign_environment(boot.foreign))),
         _file(BRING_ENVIRONMENT_FILE, ours),
         _file(SERVICE_FILE, service_unit(boot)),

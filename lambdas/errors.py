@@ -9,6 +9,10 @@ class ConfigurationError(LambdaError):
     """The function's environment or a stored item is not what the stack makes; API Gateway answers 500."""
 
 
+class PromotionError(LambdaError):
+    """A model cannot be promoted or rolled back as was asked; nothing has changed."""
+
+
 class Unauthorized(LambdaError):  # noqa: N818  (API Gateway knows it by this word)
     """Who asks could not be told; API Gateway turns exactly this message into 401.
 

@@ -9,7 +9,7 @@ import pulumi
 import pulumi_aws as aws
 from pulumi import ResourceOptions
 
-from infra.components.keys import EncryptionKey, EncryptionKeyArgs, delegated_to_iam, used_by_trail
+from infra.components.keys import EncryptionKey, EncryptionKeyArgs, administered_by_iam, used_by_trail, used_through
 from infra.components.logs import Logs
 from infra.components.storage import PrivateBucket, PrivateBucketArgs, Storage
 from infra.iam import ANYONE, Statement, assume_role, document
@@ -99,8 +99,11 @@ def event_selectors(
 
 
 def kept_when_destroyed(args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
-    """Leaves a key in the account when the stack goes; whoever takes the records away schedules its deletion."""
-    if args.type_ != KEY:
+    """Leaves a key, or a bucket with all that protects it, in the account when the stack goes.
+
+    Whoever takes the records away, once their days are over, deletes the bucket and schedules the key's deletion.
+    """
+    if args.type_ != KEY and not args.type_.startswith("aws:s3/"):
         return None
     options = ResourceOptions.merge(args.opts, ResourceOptions(retain_on_delete=True))
     return pulumi.ResourceTransformationResult(props=args.props, opts=options)
@@ -116,11 +119,15 @@ def costs_with_tags(tags: Mapping[str, str]) -> Any:
 
 @dataclass(frozen=True)
 class AuditArgs:
-    """Whether there is a trail and for how long it is kept, what it watches, the budget, and who hears of it."""
+    """Whether there is a trail and for how long it is kept, what it watches, the budget, and who hears of it.
+
+    Without `protect_data` a trail that is not locked goes with its files when the stack does.
+    """
 
     site: Site
     audit: AuditSettings
     budget: BudgetSettings
+    protect_data: bool
     storage: Storage
     logs: Logs
     topic_arn: pulumi.Input[str]
@@ -139,15 +146,22 @@ class Audit(pulumi.ComponentResource):
 
     def _trail(self) -> None:
         name, args = self._name, self._args
+        # Locked records outlive the stack, since nobody can delete them, and nobody could read them without their key.
+        kept = ResourceOptions(
+            parent=self, transformations=[kept_when_destroyed] if args.audit.locked_days is not None else None
+        )
         key = EncryptionKey(
             f"{name}-trail-key",
             EncryptionKeyArgs(
                 site=args.site,
                 purpose="CloudTrail",
-                policy=[delegated_to_iam(args.site), *used_by_trail(args.site, trail_arn=trail_arn(args.site))],
+                policy=[
+                    administered_by_iam(args.site),
+                    *used_through(args.site, "s3", reads_only=True),
+                    *used_by_trail(args.site, trail_arn=trail_arn(args.site)),
+                ],
             ),
-            # Locked records outlive the stack, and nobody could read them without it.
-            opts=ResourceOptions(parent=self, transformations=[kept_when_destroyed]),
+            opts=kept,
         )
         # A bucket of its own: the log bucket is under S3's own key, and takes no lock since access logs are delivered
         # to none that has one.
@@ -158,12 +172,13 @@ class Audit(pulumi.ComponentResource):
                 log_bucket=args.storage.logs.id,
                 expire_after_days=args.audit.retention_days,
                 statements=partial(trail_bucket_statements, args.site),
-                lock_days=args.audit.retention_days,
+                empties=not args.protect_data,
+                lock_days=args.audit.locked_days,
                 # A bucket key's encryption context is the bucket alone, and the key's policy asks for the trail's
                 # (https://docs.aws.amazon.com/AmazonS3/latest/userguide/configuring-bucket-key.html).
                 bucket_key=False,
             ),
-            opts=ResourceOptions(parent=self),
+            opts=kept,
         )
         group = args.logs.group(f"{name}-trail-logs", parent=self)
         role, policy = self._log_role(group)
@@ -178,7 +193,9 @@ class Audit(pulumi.ComponentResource):
             enable_logging=True,
             cloud_watch_logs_group_arn=pulumi.Output.concat(group.arn, ":*"),
             cloud_watch_logs_role_arn=role.arn,
-            advanced_event_selectors=event_selectors([args.storage.models.arn, args.storage.data.arn]),
+            advanced_event_selectors=event_selectors(
+                [each.arn for each in (args.storage.models, args.storage.data, args.storage.results)]
+            ),
             # CloudTrail tries bucket and log group when the trail is made.
             opts=ResourceOptions(parent=self, depends_on=[bucket, policy]),
         )

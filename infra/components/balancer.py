@@ -14,7 +14,7 @@ from infra.settings import Settings
 HTTPS = 443
 LOG_PREFIX = "balancer"
 # TLS 1.3, and 1.2 with forward secrecy: what a VPC link speaks is not documented to be 1.3 always.
-TLS_POLICY = "ELBSecurityPolicy-TLS13-1-2-2021-06"
+TLS_POLICY = "ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Balancer(pulumi.ComponentResource):
             f"{name}-alb",
             internal=True,
             load_balancer_type="application",
-            subnets=args.network.subnet_ids,
+            subnets=args.network.balancer_subnet_ids,
             security_groups=[self.security_group_id],
             drop_invalid_header_fields=True,
             # An answer may be silent for as long as the whole request may take.
@@ -72,7 +72,7 @@ class Balancer(pulumi.ComponentResource):
         self.target_group_arn = pulumi.Output.all(targets.arn, listener.arn).apply(lambda arns: str(arns[0]))
         link = aws.apigatewayv2.VpcLink(
             f"{name}-link",
-            subnet_ids=args.network.subnet_ids,
+            subnet_ids=args.network.balancer_subnet_ids,
             security_group_ids=[link_group_id],
             # A balancer cannot be deleted while a link leads to it; so the link goes first.
             opts=ResourceOptions(parent=self, depends_on=[balancer]),

@@ -12,8 +12,8 @@ from infra.components.keys import (
     EncryptionKeyArgs,
     administered_by_iam,
     decrypts_for_role,
-    delegated_to_iam,
     encrypts_for_account,
+    used_through,
 )
 from infra.iam import Statement
 from infra.site import Site
@@ -24,10 +24,11 @@ SECRETS_CONTEXT = "consumer"
 
 @dataclass(frozen=True)
 class ConsumersArgs:
-    """The name of the one role that may decrypt the consumers' API Gateway keys."""
+    """The name of the one role that may decrypt the consumers' API Gateway keys, and whether data is protected."""
 
     site: Site
     reader_role_name: str
+    protect_data: bool
 
 
 class Consumers(pulumi.ComponentResource):
@@ -39,10 +40,14 @@ class Consumers(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ConsumersArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("modelkeep:index:Consumers", name, None, opts)
-        self._name = name
+        self._name, self._args = name, args
         self._table_key = EncryptionKey(
             f"{name}-table-key",
-            EncryptionKeyArgs(site=args.site, purpose="tables of consumers", policy=[delegated_to_iam(args.site)]),
+            EncryptionKeyArgs(
+                site=args.site,
+                purpose="tables of consumers",
+                policy=[administered_by_iam(args.site), *used_through(args.site, "dynamodb", grants=True)],
+            ),
             opts=ResourceOptions(parent=self),
         )
         secrets_key = EncryptionKey(
@@ -89,6 +94,6 @@ class Consumers(pulumi.ComponentResource):
             server_side_encryption={"enabled": True, "kms_key_arn": self._table_key.arn},
             point_in_time_recovery={"enabled": True},
             # A lost table locks every consumer out.
-            deletion_protection_enabled=True,
-            opts=ResourceOptions(parent=self),
+            deletion_protection_enabled=self._args.protect_data,
+            opts=ResourceOptions(parent=self, protect=self._args.protect_data),
         )

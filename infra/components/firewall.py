@@ -4,34 +4,22 @@ It sits on the stage since there it can inspect bodies of 64 KB; before a balanc
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
+from typing import Any
 
 import pulumi
 import pulumi_aws as aws
 from pulumi import ResourceOptions
 
+from infra import request_models
+from infra.components.firewall_rules import counted_rule, managed_groups, managed_rules, own_rules, visibility
 from infra.components.logs import Logs
+from infra.routes import ROUTES, STAGE
 from infra.settings import FirewallSettings
 from infra.site import Site
 
-RATE_WINDOW_SECONDS = 300
-# Rules of AWS's groups that a prompt with code, paths or links in it would match; they count, and do not block.
-# Our own size rule takes the place of the common group's, which has 8 KB.
-COUNTED_RULES = {
-    "AWSManagedRulesCommonRuleSet": (
-        "SizeRestrictions_BODY",
-        "CrossSiteScripting_BODY",
-        "GenericLFI_BODY",
-        "GenericRFI_BODY",
-        "EC2MetaDataSSRF_BODY",
-    ),
-    "AWSManagedRulesKnownBadInputsRuleSet": ("JavaDeserializationRCE_BODY",),
-    "AWSManagedRulesAmazonIpReputationList": (),
-}
-# Looked up by a vulnerable log4j wherever it is logged, a model's answer included; no prompt needs it to be verbatim.
-HOSTILE_TEXT = "${jndi:"
 EVERY_ADDRESS = ("0.0.0.0/1", "128.0.0.0/1")
 
 
@@ -40,23 +28,39 @@ def allowed_addresses(allow_cidrs: Sequence[IPv4Network]) -> list[str]:
     return [str(each) for each in allow_cidrs] or list(EVERY_ADDRESS)
 
 
+def prompt_paths(openapi: Mapping[str, Any]) -> list[str]:
+    """The paths of the routes whose bodies carry prompts, as the firewall sees them."""
+    paths = [(route.method, f"/{STAGE}{route.path}") for route in ROUTES]
+    return [
+        path
+        for method, path in paths
+        if set(request_models.body_fields(openapi, method=method, path=path)) & request_models.PROMPT_FIELDS
+    ]
+
+
 def error_body(*, error_type: str, code: str, message: str) -> str:
     """An answer of the firewall's own, in OpenAI's shape of an error."""
     return json.dumps({"error": {"message": message, "type": error_type, "param": None, "code": code}})
 
 
 def response_bodies(*, body_limit_kb: int) -> dict[str, str]:
-    """The firewall's own answers by the key that its rules name."""
+    """The firewall's own answers by the key that its rules name.
+
+    WAF fills nothing in, so the request's id is in the header x-amzn-requestid of these alone; what is blocked without
+    an answer of its own gets the gateway's WAF_FILTERED, with x-request-id.
+    """
     return {
-        "rate-limited": error_body(
+        f"rate-per-{what}": error_body(
             error_type="rate_limit_error",
             code="rate_limit_exceeded",
-            message="Too many requests from this address; wait as long as Retry-After says",
-        ),
+            message=f"The firewall: too many requests from this {what}; wait as long as Retry-After says",
+        )
+        for what in ("address", "token")
+    } | {
         "too-large": error_body(
             error_type="invalid_request_error",
             code="request_too_large",
-            message=f"The body is larger than {body_limit_kb} KB; send less at a time",
+            message=f"The firewall: the body is larger than {body_limit_kb} KB; send less at a time",
         ),
     }
 
@@ -71,7 +75,7 @@ class FirewallArgs:
 
 
 class Firewall(pulumi.ComponentResource):
-    """IP lists, rate, size, a hostile text, and AWS's managed groups with overrides that let prompts pass."""
+    """IP lists, rates, size, hostile texts, and AWS's managed groups with overrides that let prompts pass."""
 
     web_acl_arn: pulumi.Output[str]
     web_acl_name: pulumi.Output[str]
@@ -79,6 +83,8 @@ class Firewall(pulumi.ComponentResource):
     def __init__(self, name: str, args: FirewallArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("modelkeep:index:Firewall", name, None, opts)
         self._name, self._args = name, args
+        openapi = request_models.read_openapi(args.site.root / request_models.OPENAPI_FILE)
+        groups = managed_groups(args.firewall)
         blocked = self._ip_set("blocked", [str(each) for each in args.firewall.block_cidrs])
         allowed = self._ip_set("allowed", allowed_addresses(args.firewall.allow_cidrs))
         acl = aws.wafv2.WebAcl(
@@ -86,15 +92,21 @@ class Firewall(pulumi.ComponentResource):
             scope="REGIONAL",
             default_action={"allow": {}},
             rules=[
-                *own_rules(firewall=args.firewall, blocked_arn=blocked.arn, allowed_arn=allowed.arn),
-                *managed_rules(first_priority=10),
+                *own_rules(
+                    firewall=args.firewall,
+                    blocked_arn=blocked.arn,
+                    allowed_arn=allowed.arn,
+                    plain_fields=[f"/{field}" for field in request_models.plain_fields(openapi)],
+                ),
+                *managed_rules(groups, first_priority=10),
+                counted_rule(groups, prompt_paths=prompt_paths(openapi), priority=19),
             ],
             custom_response_bodies=[
                 {"key": key, "content": content, "content_type": "APPLICATION_JSON"}
                 for key, content in response_bodies(body_limit_kb=args.firewall.body_limit_kb).items()
             ],
             association_config={"request_bodies": [{"api_gateway": {"default_size_inspection_limit": "KB_64"}}]},
-            # What a rule matched in a body is part of a prompt, and a header's value may be a token.
+            # What a rule matched in a body is part of a prompt, and a header's value, a rate's key too, may be a token.
             data_protection_config={
                 "data_protections": [
                     {"action": "SUBSTITUTION", "field": {"field_type": "BODY"}},
@@ -105,7 +117,7 @@ class Firewall(pulumi.ComponentResource):
                     },
                 ]
             },
-            visibility_config=_visibility(f"{name}-acl"),
+            visibility_config=visibility(f"{name}-acl"),
             opts=ResourceOptions(parent=self),
         )
         self.web_acl_arn, self.web_acl_name = acl.arn, acl.name
@@ -147,110 +159,3 @@ class Firewall(pulumi.ComponentResource):
             },
             opts=ResourceOptions(parent=self),
         )
-
-
-def own_rules(
-    *, firewall: FirewallSettings, blocked_arn: pulumi.Input[str], allowed_arn: pulumi.Input[str]
-) -> list[aws.wafv2.WebAclRuleArgsDict]:
-    """The stack's own rules, the cheapest first."""
-    return [
-        {
-            "name": "blocked-addresses",
-            "priority": 0,
-            "statement": {"ip_set_reference_statement": {"arn": blocked_arn}},
-            "action": {"block": {}},
-            "visibility_config": _visibility("blocked-addresses"),
-        },
-        {
-            "name": "outside-allowed-addresses",
-            "priority": 1,
-            "statement": {
-                "not_statement": {"statement": {"ip_set_reference_statement": {"arn": allowed_arn}}},
-            },
-            "action": {"block": {}},
-            "visibility_config": _visibility("outside-allowed-addresses"),
-        },
-        {
-            "name": "rate-per-address",
-            "priority": 2,
-            "statement": {
-                "rate_based_statement": {
-                    "aggregate_key_type": "IP",
-                    "limit": firewall.requests_per_5_minutes,
-                    "evaluation_window_sec": RATE_WINDOW_SECONDS,
-                }
-            },
-            "action": {
-                "block": {
-                    "custom_response": {
-                        "response_code": 429,
-                        "custom_response_body_key": "rate-limited",
-                        "response_headers": [{"name": "Retry-After", "value": "60"}],
-                    }
-                }
-            },
-            "visibility_config": _visibility("rate-per-address"),
-        },
-        {
-            "name": "body-size",
-            "priority": 3,
-            "statement": {
-                "size_constraint_statement": {
-                    # What is too large to be inspected is too large.
-                    "field_to_match": {"body": {"oversize_handling": "MATCH"}},
-                    "comparison_operator": "GT",
-                    "size": firewall.body_limit_kb * 1024,
-                    "text_transformations": [{"priority": 0, "type": "NONE"}],
-                }
-            },
-            "action": {
-                "block": {"custom_response": {"response_code": 413, "custom_response_body_key": "too-large"}},
-            },
-            "visibility_config": _visibility("body-size"),
-        },
-        {
-            "name": "hostile-body",
-            "priority": 4,
-            "statement": {
-                "byte_match_statement": {
-                    "field_to_match": {"body": {"oversize_handling": "CONTINUE"}},
-                    "search_string": HOSTILE_TEXT,
-                    "positional_constraint": "CONTAINS",
-                    # JSON and URLs spell the same text in other ways.
-                    "text_transformations": [
-                        {"priority": 0, "type": "JS_DECODE"},
-                        {"priority": 1, "type": "URL_DECODE"},
-                        {"priority": 2, "type": "LOWERCASE"},
-                    ],
-                }
-            },
-            "action": {"block": {}},
-            "visibility_config": _visibility("hostile-body"),
-        },
-    ]
-
-
-def managed_rules(*, first_priority: int) -> list[aws.wafv2.WebAclRuleArgsDict]:
-    """AWS's groups, in COUNTED_RULES' order reversed: the cheapest first."""
-    groups = reversed(COUNTED_RULES.items())
-    return [
-        {
-            "name": group,
-            "priority": first_priority + index,
-            "override_action": {"none": {}},
-            "statement": {
-                "managed_rule_group_statement": {
-                    "vendor_name": "AWS",
-                    "name": group,
-                    "rule_action_overrides": [{"name": rule, "action_to_use": {"count": {}}} for rule in counted],
-                }
-            },
-            "visibility_config": _visibility(group),
-        }
-        for index, (group, counted) in enumerate(groups)
-    ]
-
-
-def _visibility(metric: str) -> aws.wafv2.WebAclRuleVisibilityConfigArgsDict:
-    # No samples: they keep requests' headers, tokens among them, for three hours.
-    return {"cloudwatch_metrics_enabled": True, "metric_name": metric, "sampled_requests_enabled": False}

@@ -11,12 +11,20 @@ from infra.components.image import Image
 from infra.components.instance import Instance, InstanceArgs
 from infra.components.logs import Logs
 from infra.components.network import Network
+from infra.components.promotions import Promotions
+from infra.components.signing import Signing
 from infra.components.storage import PrivateBucket
+from infra.instance_agent import LAUNCH_HOOK, TERMINATION_HOOK
 from infra.settings import Settings
 from infra.site import Site
+from infra.user_data import SHORTEST_DRAIN_SECONDS
 
-# Pulling the image, loading models and one real inference; until then a failing check is no failure.
-BOOT_SECONDS = 900
+# Pulling the image, bringing and loading models and one real inference; what is not ready by then is replaced.
+BOOT_SECONDS = 1800
+# After that an instance is in service: the balancer's first checks, and its first metrics.
+WARM_UP_SECONDS = 60
+# An instance that leaves drains first; beyond that, the hook's own delays.
+DRAIN_MARGIN_SECONDS = 120
 # So many failed answers a minute, for so many minutes, are no accident of single requests.
 FAILED_ANSWERS = 5
 FAILED_MINUTES = 3
@@ -32,6 +40,8 @@ class FleetArgs:
     balancer: Balancer
     image: Image
     models: PrivateBucket
+    signing: Signing
+    promotions: Promotions
     logs: Logs
 
 
@@ -39,6 +49,7 @@ class Fleet(pulumi.ComponentResource):
     """The autoscaling group of the instances, and what makes it grow and shrink."""
 
     autoscaling_group: pulumi.Output[str]
+    failing_alarm: pulumi.Output[str]
 
     def __init__(self, name: str, args: FleetArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("modelkeep:index:Fleet", name, None, opts)
@@ -57,12 +68,16 @@ class Fleet(pulumi.ComponentResource):
                 balancer=args.balancer,
                 image=args.image,
                 models=args.models,
+                signing=args.signing,
+                promotions=args.promotions,
                 logs=args.logs,
             ),
             opts=ResourceOptions(parent=self),
         )
-        group = self._group(instance=instance, scaling_role=scaling_role, alarm=self._failing_alarm())
-        self.autoscaling_group = group.name
+        alarm = self._failing_alarm()
+        group = self._group(instance=instance, scaling_role=scaling_role, alarm=alarm)
+        self.autoscaling_group, self.failing_alarm = group.name, alarm.name
+        self._hooks()
         self._scaling()
         self.register_outputs({"autoscaling_group": self.autoscaling_group})
 
@@ -123,8 +138,9 @@ class Fleet(pulumi.ComponentResource):
             capacity_rebalance=True,
             target_group_arns=[args.balancer.target_group_arn],
             health_check_type="ELB",
-            health_check_grace_period=BOOT_SECONDS,
-            default_instance_warmup=BOOT_SECONDS,
+            # Both begin once the launch hook has let the instance into service, and so with a server that is ready.
+            health_check_grace_period=WARM_UP_SECONDS,
+            default_instance_warmup=WARM_UP_SECONDS,
             # New instances are ready before old ones go.
             instance_maintenance_policy={"min_healthy_percentage": 100, "max_healthy_percentage": 150},
             instance_refresh={
@@ -150,9 +166,30 @@ class Fleet(pulumi.ComponentResource):
                 {"key": key, "value": value, "propagate_at_launch": True}
                 for key, value in {**args.site.tags, "Name": args.site.name}.items()
             ],
-            # Instances boot through the endpoints.
-            opts=ResourceOptions(parent=self, depends_on=[args.network]),
+            opts=ResourceOptions(
+                parent=self,
+                depends_on=[args.network],  # instances boot through the endpoints
+                # The balancer's wait for open requests, the drain, and every instance's turn.
+                custom_timeouts=pulumi.CustomTimeouts(delete="60m"),
+            ),
         )
+
+    def _hooks(self) -> None:
+        """An instance is in service once its server is ready, and terminated once that has drained."""
+        drain = self._args.settings.api.timeout_seconds + SHORTEST_DRAIN_SECONDS + DRAIN_MARGIN_SECONDS
+        for hook, transition, seconds, result in (
+            (LAUNCH_HOOK, "LAUNCHING", BOOT_SECONDS, "ABANDON"),
+            (TERMINATION_HOOK, "TERMINATING", drain, "CONTINUE"),
+        ):
+            aws.autoscaling.LifecycleHook(
+                f"{self._name}-{hook}",
+                name=hook,
+                autoscaling_group_name=self.autoscaling_group,
+                lifecycle_transition=f"autoscaling:EC2_INSTANCE_{transition}",
+                heartbeat_timeout=seconds,
+                default_result=result,
+                opts=ResourceOptions(parent=self),
+            )
 
     def _scaling(self) -> None:
         fleet = self._args.settings.fleet

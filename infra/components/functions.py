@@ -8,7 +8,7 @@ import pulumi_aws as aws
 from pulumi import ResourceOptions
 
 from infra.components.consumers import Consumers
-from infra.components.keys import EncryptionKey, EncryptionKeyArgs, delegated_to_iam
+from infra.components.keys import EncryptionKey, EncryptionKeyArgs, administered_by_iam, used_through
 from infra.components.logs import Logs, write_statement
 from infra.iam import Statement, assume_role, document
 from infra.site import Site
@@ -56,7 +56,9 @@ class Functions(pulumi.ComponentResource):
         key = EncryptionKey(
             f"{name}-key",
             EncryptionKeyArgs(
-                site=args.site, purpose="environments of functions", policy=[delegated_to_iam(args.site)]
+                site=args.site,
+                purpose="environments of functions",
+                policy=[administered_by_iam(args.site), *used_through(args.site, "lambda", grants=True)],
             ),
             opts=ResourceOptions(parent=self),
         )
@@ -75,7 +77,7 @@ class Functions(pulumi.ComponentResource):
                     *args.consumers.read_statements(),
                     key.decrypt_statement(sid="DecryptEnvironment", via="lambda"),
                     write_statement(log_group),
-                    _trace_statement(),
+                    trace_statement(),
                 ]
             ),
             opts=ResourceOptions(parent=self),
@@ -106,7 +108,8 @@ class Functions(pulumi.ComponentResource):
         self.register_outputs({"authorizer_name": self.authorizer_name, "authorizer_arn": self.authorizer_arn})
 
 
-def _trace_statement() -> Statement:
+def trace_statement() -> Statement:
+    """A grant to say how long what took."""
     return Statement(
         sid="WriteTraces",
         actions=["xray:PutTraceSegments", "xray:PutTelemetryRecords"],

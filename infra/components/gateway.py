@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pulumi
 import pulumi_aws as aws
@@ -12,40 +11,20 @@ from pulumi import ResourceOptions
 from infra import request_models
 from infra.components.balancer import Balancer
 from infra.components.certificate import Certificate
+from infra.components.documentation import Documentation, DocumentationArgs
+from infra.components.domain import SECURITY_POLICIES
 from infra.components.firewall import Firewall
 from infra.components.functions import Functions
 from infra.components.logs import Logs
-from infra.components.method import FORWARDED, Method, MethodArgs, Route
-from infra.components.stage import STAGE, TLS_POLICY, Stage, StageArgs
+from infra.components.method import FORWARDED, Method, MethodArgs
+from infra.components.stage import Stage, StageArgs
 from infra.gateway_responses import RESPONSES
 from infra.iam import ANYONE, Statement, document_text
+from infra.routes import ROUTES, STAGE, resource_paths
 from infra.settings import Settings
 from infra.site import Site
 
 AUTHORIZER_TTL_SECONDS = 60
-
-
-ROUTES = (
-    Route("GET", "/models"),
-    Route("GET", "/models/{model}"),
-    Route("POST", "/completions"),
-    Route("POST", "/chat/completions"),
-    Route("POST", "/embeddings"),
-    Route("POST", "/sentiment"),
-    Route("POST", "/keywords"),
-    Route("POST", "/augment"),
-    Route("POST", "/fill-mask"),
-)
-
-
-def resource_paths(routes: Sequence[Route]) -> list[str]:
-    """Every path that needs a resource, parents before children: `/chat` stands before `/chat/completions`."""
-    paths: dict[str, None] = {}
-    for route in routes:
-        parts = route.path.strip("/").split("/")
-        for end in range(1, len(parts) + 1):
-            paths.setdefault("/" + "/".join(parts[:end]))
-    return list(paths)
 
 
 def policy_statements(execution_arn: pulumi.Input[str]) -> list[Statement]:
@@ -98,18 +77,23 @@ class Gateway(pulumi.ComponentResource):
     usage_plan_ids: dict[str, pulumi.Output[str]]
     authorizer_name: pulumi.Output[str]
     web_acl_name: pulumi.Output[str]
+    access_log: aws.cloudwatch.LogGroup
 
     def __init__(self, name: str, args: GatewayArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("modelkeep:index:Gateway", name, None, opts)
         self._name, self._args = name, args
-        self._models = self._request_models()
+        self._openapi = request_models.read_openapi(args.site.root / request_models.OPENAPI_FILE)
+        self._models = {
+            route: request_models.request_model(self._openapi, method=route.method, path=f"/{STAGE}{route.path}")
+            for route in ROUTES
+        }
         api = aws.apigateway.RestApi(
             f"{name}-api",
             name=args.site.name,
             description="Language models",
             endpoint_configuration={"types": "REGIONAL"},
             api_key_source="AUTHORIZER",
-            security_policy=TLS_POLICY,
+            security_policy=SECURITY_POLICIES[args.settings.api.minimum_tls],
             endpoint_access_mode="STRICT",
             # One way in: with a domain, the address that AWS gives is closed.
             disable_execute_api_endpoint=args.settings.api.domain is not None,
@@ -120,6 +104,11 @@ class Gateway(pulumi.ComponentResource):
         host = args.settings.api.domain if args.settings.api.domain is not None else args.balancer.dns_name
         self._balancer_url = pulumi.Output.concat("https://", host)
         parts: list[pulumi.Resource] = [self._policy(), *self._responses(), *self._routes()]
+        documentation = Documentation(
+            f"{name}-documentation",
+            DocumentationArgs(api_id=self.api_id, title=args.site.name, openapi=self._openapi, after=parts),
+            opts=ResourceOptions(parent=self),
+        )
         stage = Stage(
             f"{name}-stage",
             StageArgs(
@@ -127,6 +116,7 @@ class Gateway(pulumi.ComponentResource):
                 settings=args.settings,
                 api_id=self.api_id,
                 deployment_id=self._deployment(parts).id,
+                documentation_version=documentation.version,
                 certificate=args.certificate,
                 firewall=args.firewall,
                 logs=args.logs,
@@ -135,14 +125,8 @@ class Gateway(pulumi.ComponentResource):
         )
         self.authorizer_name, self.web_acl_name = args.functions.authorizer_name, args.firewall.web_acl_name
         self.stage_name, self.api_url, self.usage_plan_ids = stage.name, stage.url, stage.usage_plan_ids
+        self.access_log = stage.access_log
         self.register_outputs({"api_id": self.api_id, "api_url": self.api_url, "stage_name": self.stage_name})
-
-    def _request_models(self) -> dict[Route, dict[str, Any] | None]:
-        openapi = request_models.read_openapi(self._args.site.root / "model_image" / "openapi.json")
-        return {
-            route: request_models.request_model(openapi, method=route.method, path=f"/{STAGE}{route.path}")
-            for route in ROUTES
-        }
 
     def _policy(self) -> pulumi.Resource:
         return aws.apigateway.RestApiPolicy(

@@ -12,7 +12,7 @@ import pulumi_aws as aws
 import pulumi_docker_build as docker_build
 from pulumi import InvokeOptions, ResourceOptions
 
-from infra.components.keys import EncryptionKey, EncryptionKeyArgs, delegated_to_iam
+from infra.components.keys import EncryptionKey, EncryptionKeyArgs, administered_by_iam, used_through
 from infra.field_types import Variant
 from infra.iam import Statement
 from infra.settings import FleetSettings
@@ -59,10 +59,14 @@ def repository_arn(site: Site, reference: str) -> str:
 
 @dataclass(frozen=True)
 class ImageArgs:
-    """The fleet that runs the image: a ready one by digest, or one built in the variant that its instances need."""
+    """The fleet that runs the image: a ready one by digest, or one built in the variant that its instances need.
+
+    Without `protect_data` the registry goes with its images when the stack does.
+    """
 
     site: Site
     fleet: FleetSettings
+    protect_data: bool
 
 
 class Image(pulumi.ComponentResource):
@@ -76,7 +80,11 @@ class Image(pulumi.ComponentResource):
         self._name, self._args, ready = name, args, args.fleet.image
         key = EncryptionKey(
             f"{name}-key",
-            EncryptionKeyArgs(site=args.site, purpose="container images", policy=[delegated_to_iam(args.site)]),
+            EncryptionKeyArgs(
+                site=args.site,
+                purpose="container images",
+                policy=[administered_by_iam(args.site), *used_through(args.site, "ecr", grants=True)],
+            ),
             opts=ResourceOptions(parent=self),
         )
         repository = aws.ecr.Repository(
@@ -85,17 +93,20 @@ class Image(pulumi.ComponentResource):
             image_tag_mutability="IMMUTABLE",
             image_scanning_configuration={"scan_on_push": True},
             encryption_configurations=[{"encryption_type": "KMS", "kms_key": key.arn}],
+            force_delete=not args.protect_data,
             opts=ResourceOptions(parent=self),
         )
+        arguments = build_arguments(variant=args.fleet.variant, wheel_index=args.fleet.wheel_index)
+        tag = image_tag(args.site.root, arguments)
         aws.ecr.LifecyclePolicy(
             f"{name}-lifecycle",
             repository=repository.name,
-            policy=pulumi.Output.json_dumps(lifecycle_policy()),
+            policy=pulumi.Output.json_dumps(lifecycle_policy(running=tag if ready is None else None)),
             opts=ResourceOptions(parent=self),
         )
         self.repository_url = repository.repository_url
         self._repository_arn: pulumi.Input[str] = repository.arn if ready is None else repository_arn(args.site, ready)
-        self.reference = self._build(repository) if ready is None else pulumi.Output.from_input(ready)
+        self.reference = pulumi.Output.from_input(ready) if ready else self._build(repository, arguments, tag)
         self.register_outputs({"repository_url": self.repository_url, "reference": self.reference})
 
     def pull_statements(self) -> list[Statement]:
@@ -109,10 +120,8 @@ class Image(pulumi.ComponentResource):
             pull_statement("PullImage", self._repository_arn),
         ]
 
-    def _build(self, repository: aws.ecr.Repository) -> pulumi.Output[str]:
-        args = self._args
-        root = relpath(args.site.root)  # relative, so that every machine has the same inputs
-        arguments = build_arguments(variant=args.fleet.variant, wheel_index=args.fleet.wheel_index)
+    def _build(self, repository: aws.ecr.Repository, arguments: Mapping[str, str], tag: str) -> pulumi.Output[str]:
+        root = relpath(self._args.site.root)  # relative, so that every machine has the same inputs
         login = aws.ecr.get_authorization_token_output(
             registry_id=repository.registry_id, opts=InvokeOptions(parent=self)
         )
@@ -122,7 +131,7 @@ class Image(pulumi.ComponentResource):
             dockerfile={"location": f"{root}/model_image/Dockerfile"},
             platforms=[docker_build.Platform.LINUX_AMD64],
             build_args=arguments,
-            tags=[pulumi.Output.concat(repository.repository_url, ":", image_tag(args.site.root, arguments))],
+            tags=[pulumi.Output.concat(repository.repository_url, ":", tag)],
             push=True,
             build_on_preview=False,
             registries=[
@@ -138,23 +147,31 @@ class Image(pulumi.ComponentResource):
 
 
 def pull_statement(sid: str, repository_arn: pulumi.Input[str]) -> Statement:
-    """A grant to pull from one repository."""
+    """A grant to pull from one repository, as AWS's own AmazonEC2ContainerRegistryPullOnly has it."""
     return Statement(
         sid=sid,
-        actions=["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
+        actions=["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
         resources=[repository_arn],
     )
 
 
-def lifecycle_policy() -> dict[str, object]:
-    """The newest images stay, for rolling back to."""
+def lifecycle_policy(*, running: str | None) -> dict[str, object]:
+    """The newest images stay, for rolling back to, and the one tagged `running` does however old it is.
+
+    An image that one rule selects is out of every later rule's reach, and a tag that never moves selects one image,
+    of which there are never more than one: https://docs.aws.amazon.com/AmazonECR/latest/userguide/LifecyclePolicies.html
+    """
+    selections: list[dict[str, object]] = [{"tagStatus": "any", "countNumber": KEEP_IMAGES}]
+    if running is not None:
+        selections.insert(0, {"tagStatus": "tagged", "tagPatternList": [running], "countNumber": 1})
     return {
         "rules": [
             {
-                "rulePriority": 1,
-                "description": f"keep the newest {KEEP_IMAGES}",
-                "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": KEEP_IMAGES},
+                "rulePriority": priority,
+                "description": "keep what runs" if "tagPatternList" in each else f"keep the newest {KEEP_IMAGES}",
+                "selection": {**each, "countType": "imageCountMoreThan"},
                 "action": {"type": "expire"},
             }
+            for priority, each in enumerate(selections, start=1)
         ]
     }

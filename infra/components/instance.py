@@ -10,9 +10,11 @@ from pulumi import InvokeOptions, ResourceOptions
 from infra import user_data
 from infra.components.balancer import Balancer
 from infra.components.image import Image, pull_statement, repository_arn
-from infra.components.keys import EncryptionKey, EncryptionKeyArgs, delegated_to_iam, used_for_volumes
+from infra.components.keys import EncryptionKey, EncryptionKeyArgs, administered_by_iam, used_for_volumes
 from infra.components.logs import Logs, write_statement
 from infra.components.network import Network
+from infra.components.promotions import Promotions
+from infra.components.signing import Signing
 from infra.components.storage import PrivateBucket
 from infra.iam import Statement, assume_role, document
 from infra.instance_types import ami_parameter
@@ -21,6 +23,11 @@ from infra.site import Site
 
 HTTPS = 443
 VOLUME_GIB = 200
+
+
+def instance_role_name(site: Site) -> str:
+    """The name of the instances' role, set by us since the models' key names it before it exists."""
+    return f"{site.name}-{site.region}-instance"
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,8 @@ class InstanceArgs:
     balancer: Balancer
     image: Image
     models: PrivateBucket
+    signing: Signing
+    promotions: Promotions
     logs: Logs
 
 
@@ -64,7 +73,7 @@ class Instance(pulumi.ComponentResource):
             EncryptionKeyArgs(
                 site=site,
                 purpose="volumes of the fleet",
-                policy=[delegated_to_iam(site), *used_for_volumes(role_arn=self._args.scaling_role_arn)],
+                policy=[administered_by_iam(site), *used_for_volumes(role_arn=self._args.scaling_role_arn)],
             ),
             opts=ResourceOptions(parent=self),
         )
@@ -73,18 +82,22 @@ class Instance(pulumi.ComponentResource):
     def _profile(self, log_group: aws.cloudwatch.LogGroup) -> aws.iam.InstanceProfile:
         name, args = self._name, self._args
         role = aws.iam.Role(
-            f"{name}-role", assume_role_policy=assume_role("ec2.amazonaws.com"), opts=ResourceOptions(parent=self)
+            f"{name}-role",
+            name=instance_role_name(args.site),
+            assume_role_policy=assume_role("ec2.amazonaws.com"),
+            opts=ResourceOptions(parent=self),
         )
         policy = aws.iam.RolePolicy(
             f"{name}-policy",
             role=role.name,
             policy=document(
                 [
-                    *args.models.read_statements(),
+                    *args.models.read_statements([each.versions_prefix for each in args.settings.models]),
                     *args.image.pull_statements(),
                     *self._foreign_pull_statements(),
                     write_statement(log_group),
-                    _measure_statement(namespace=args.site.project),
+                    lifecycle_statement(args.site, group_name=args.group_name),
+                    *self._promotions_statements(),
                 ]
             ),
             opts=ResourceOptions(parent=self),
@@ -92,6 +105,12 @@ class Instance(pulumi.ComponentResource):
         return aws.iam.InstanceProfile(
             f"{name}-profile", role=role.name, opts=ResourceOptions(parent=self, depends_on=[policy])
         )
+
+    def _promotions_statements(self) -> list[Statement]:
+        """Another server's command names its models' directories, with their versions: what is there is served."""
+        if self._args.settings.fleet.server is not None:
+            return []
+        return [self._args.promotions.statement(sid="ReadPromotions", actions=["ssm:GetParameter"])]
 
     def _foreign_pull_statements(self) -> list[Statement]:
         server = self._args.settings.fleet.server
@@ -200,17 +219,26 @@ class Instance(pulumi.ComponentResource):
                     stack=args.site.stack,
                     region=args.site.region,
                     models_bucket=values["bucket"],
+                    signing_keys=values["signing_keys"],
+                    promotions_parameter="" if fleet.server is not None else values["promotions"],
                     models=[each.as_variable() for each in args.settings.models],
                     autoscaling_group=args.group_name,
                     target_inflight=fleet.target_inflight,
                     port=fleet.port,
+                    health_path=fleet.health_path,
                     body_limit_kb=args.settings.firewall.body_limit_kb,
                     timeout_seconds=args.settings.api.timeout_seconds,
                 ),
             )
             return user_data.encode(user_data.render(boot))
 
-        deployed = pulumi.Output.all(image=args.image.reference, log_group=log_group, bucket=args.models.id)
+        deployed = pulumi.Output.all(
+            image=args.image.reference,
+            log_group=log_group,
+            bucket=args.models.id,
+            signing_keys=args.signing.public_key,
+            promotions=args.promotions.name,
+        )
         return deployed.apply(render)
 
 
@@ -226,10 +254,14 @@ def foreign_server(fleet: FleetSettings) -> user_data.ForeignServer | None:
     )
 
 
-def _measure_statement(*, namespace: str) -> Statement:
+def lifecycle_statement(site: Site, *, group_name: str) -> Statement:
+    """A grant to say how the own group's instances are: ready, drained, or beyond help."""
     return Statement(
-        sid="Measure",
-        actions=["cloudwatch:PutMetricData"],
-        resources=["*"],  # metrics are no resources; the namespace is the limit
-        conditions={"StringEquals": {"cloudwatch:namespace": namespace}},
+        sid="ReportLifecycle",
+        actions=["autoscaling:CompleteLifecycleAction", "autoscaling:SetInstanceHealth"],
+        resources=[
+            site.arn(
+                service="autoscaling", resource=f"autoScalingGroup:*:autoScalingGroupName/{group_name}"
+            )  # the part that AWS makes is not known before the group is
+        ],
     )

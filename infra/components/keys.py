@@ -33,16 +33,29 @@ _ADMINISTER = (
 )
 
 
-def delegated_to_iam(site: Site) -> Statement:
-    """IAM policies of the account decide who uses and administers the key."""
-    return Statement(sid="AccountDelegates", actions=["kms:*"], resources=THIS_KEY, principals={"AWS": site.root_arn})
-
-
 def administered_by_iam(site: Site) -> Statement:
     """IAM policies of the account decide who administers the key; its use needs a statement of its own."""
     return Statement(
         sid="AccountAdministers", actions=_ADMINISTER, resources=THIS_KEY, principals={"AWS": site.root_arn}
     )
+
+
+def used_through(site: Site, service: str, *, reads_only: bool = False, grants: bool = False) -> list[Statement]:
+    """Whoever IAM lets uses the key through one AWS service of this region, and never by a call of its own.
+
+    With `grants` the service also hands itself the key for as long as a resource lives, as DynamoDB, ECR and Lambda do:
+    https://docs.aws.amazon.com/kms/latest/developerguide/conditions-kms.html#conditions-kms-via-service
+    """
+    through: Conditions = {"StringEquals": {"kms:ViaService": f"{service}.{site.region}.amazonaws.com"}}
+    root, name = {"AWS": site.root_arn}, service.capitalize()
+    use = ("kms:Decrypt",) if reads_only else ("kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*")
+    statements = [Statement(sid=f"Through{name}", actions=use, resources=THIS_KEY, principals=root, conditions=through)]
+    if grants:
+        actions = ("kms:CreateGrant", "kms:RetireGrant")
+        statements.append(
+            Statement(sid=f"GrantsTo{name}", actions=actions, resources=THIS_KEY, principals=root, conditions=through)
+        )
+    return statements
 
 
 def encrypts_for_account(site: Site, *, context: str) -> Statement:
@@ -61,24 +74,57 @@ def _with_context(key: str) -> Conditions:
 
 
 def decrypts_for_role(site: Site, *, role_name: str, context: str) -> Statement:
-    """One role alone may decrypt.
-
-    It is named in a condition since a key's policy cannot name a principal that is made after the key.
-    """
+    """One role alone may decrypt."""
     return Statement(
         sid="OneRoleDecrypts",
         actions=["kms:Decrypt"],
         resources=THIS_KEY,
         principals={"AWS": site.root_arn},
+        conditions={**_with_context(context), **_is_role(site, role_name)},
+    )
+
+
+def signs_for_account(site: Site) -> Statement:
+    """Whoever IAM lets may sign digests, by the one algorithm that what is signed is verified by."""
+    return Statement(
+        sid="AccountSigns",
+        actions=["kms:Sign"],
+        resources=THIS_KEY,
+        principals={"AWS": site.root_arn},
+        conditions={"StringEquals": {"kms:SigningAlgorithm": "ECDSA_SHA_256", "kms:MessageType": "DIGEST"}},
+    )
+
+
+def never_signed_by_role(site: Site, *, role_name: str) -> Statement:
+    """One role never signs, whatever its own policies come to say."""
+    return Statement(
+        sid="RoleNeverSigns",
+        effect="Deny",
+        actions=["kms:Sign"],
+        resources=THIS_KEY,
+        principals={"AWS": site.root_arn},
+        conditions=_is_role(site, role_name),
+    )
+
+
+def read_by_role(site: Site, *, role_name: str, service: str) -> Statement:
+    """One role reads through an AWS service (e.g. `s3`) what lies there under the key."""
+    return Statement(
+        sid="RoleReads",
+        actions=["kms:Decrypt"],
+        resources=THIS_KEY,
+        principals={"AWS": site.root_arn},
         conditions={
-            **_with_context(context),
-            "ArnEquals": {
-                "aws:PrincipalArn": pulumi.Output.format(
-                    "arn:{0}:iam::{1}:role/{2}", site.partition, site.account_id, role_name
-                )
-            },
+            "StringEquals": {"kms:ViaService": f"{service}.{site.region}.amazonaws.com"},
+            **_is_role(site, role_name),
         },
     )
+
+
+def _is_role(site: Site, name: str) -> Conditions:
+    """Names a role in a condition, since a key's policy cannot name a principal that is made after the key."""
+    arn = pulumi.Output.format("arn:{0}:iam::{1}:role/{2}", site.partition, site.account_id, name)
+    return {"ArnEquals": {"aws:PrincipalArn": arn}}
 
 
 def used_by_log_groups(site: Site) -> Statement:

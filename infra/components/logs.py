@@ -6,7 +6,7 @@ import pulumi
 import pulumi_aws as aws
 from pulumi import ResourceOptions
 
-from infra.components.keys import EncryptionKey, EncryptionKeyArgs, delegated_to_iam, used_by_log_groups
+from infra.components.keys import EncryptionKey, EncryptionKeyArgs, administered_by_iam, used_by_log_groups
 from infra.iam import Statement
 from infra.site import Site
 
@@ -30,13 +30,15 @@ class Logs(pulumi.ComponentResource):
             EncryptionKeyArgs(
                 site=args.site,
                 purpose="log groups",
-                policy=[delegated_to_iam(args.site), used_by_log_groups(args.site)],
+                policy=[administered_by_iam(args.site), used_by_log_groups(args.site)],
             ),
             opts=ResourceOptions(parent=self),
         )
         self.register_outputs({"key_arn": self._key.arn})
 
-    def group(self, name: str, *, parent: pulumi.Resource, physical_name: str | None = None) -> aws.cloudwatch.LogGroup:
+    def group(
+        self, name: str, *, parent: pulumi.Resource, physical_name: pulumi.Input[str] | None = None
+    ) -> aws.cloudwatch.LogGroup:
         """A log group of `parent`; its name is Pulumi's to make unless a service asks for one."""
         return aws.cloudwatch.LogGroup(
             name,

@@ -9,6 +9,7 @@ from pulumi import ResourceOptions
 
 from infra import request_models
 from infra.components.balancer import Balancer
+from infra.routes import Route
 
 # What the servers may know of the caller; each overwrites a header of that name that the client may have sent.
 FORWARDED = {
@@ -20,24 +21,6 @@ FORWARDED = {
     # The token has done its work; the servers get this word in its place.
     "Authorization": "'withheld'",
 }
-
-
-@dataclass(frozen=True)
-class Route:
-    """One method on one path below the stage."""
-
-    method: str
-    path: str
-
-    @property
-    def slug(self) -> str:
-        """The route's part in the names of its resources, such as `post-chat-completions`."""
-        return "-".join([self.method.lower(), *(part.strip("{}") for part in self.path.split("/") if part)])
-
-    @property
-    def path_parameters(self) -> list[str]:
-        """The names in braces."""
-        return [part.strip("{}") for part in self.path.split("/") if part.startswith("{")]
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import pulumi
 import pulumi_aws as aws
 from pulumi import InvokeOptions, ResourceOptions
 
 from infra import addressing
+from infra.addressing import TIERS, Tier
+from infra.components.image import repository_arn
 from infra.components.logs import Logs, write_statement
-from infra.iam import ANYONE, Conditions, Statement, assume_role, document, document_text, same_account
-from infra.settings import NetworkSettings
+from infra.endpoint_policies import dynamodb_statements, interface_statements, s3_statements
+from infra.iam import Statement, assume_role, document, document_text, same_account
+from infra.network_acls import AclRule, acl_rules, flows
+from infra.settings import FleetSettings, NetworkSettings
 from infra.site import Site
 
 
@@ -24,116 +29,40 @@ def zone_name(names: Sequence[str], index: int) -> str:
     return names[index]
 
 
-def s3_statements(site: Site) -> list[Statement]:
-    """What may pass the S3 endpoint: the account's own buckets, and what AWS serves image layers and packages from."""
-    own = {"StringEquals": {"aws:PrincipalAccount": site.account_id, "aws:ResourceAccount": site.account_id}}
-    shared = f"arn:{site.partition}:s3:::"
+def numbered(rules: Sequence[AclRule]) -> list[Any]:
+    """An ACL's rules for one direction, in AWS's spelling and in order."""
     return [
-        Statement(
-            sid="OwnBuckets",
-            actions=["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListBucket"],
-            resources=["*"],  # the buckets of this account only, by the condition
-            principals=ANYONE,
-            conditions=own,
-        ),
-        Statement(
-            sid="ImageLayersAndPackages",
-            actions=["s3:GetObject"],
-            # https://docs.aws.amazon.com/AmazonECR/latest/userguide/vpc-endpoints.html; the second is the host that dnf
-            # resolves to on Amazon Linux 2023. Neither is asked with the account's credentials.
-            resources=[
-                f"{shared}prod-{site.region}-starport-layer-bucket/*",
-                f"{shared}al2023-repos-{site.region}-de612dc2/*",
-            ],
-            principals=ANYONE,
-        ),
+        {
+            "rule_no": 100 + 10 * index,
+            "protocol": "tcp",
+            "action": "allow",
+            "cidr_block": str(rule.block),
+            "from_port": rule.ports[0],
+            "to_port": rule.ports[1],
+        }
+        for index, rule in enumerate(rules)
     ]
-
-
-def dynamodb_statements(site: Site) -> list[Statement]:
-    """What may pass the DynamoDB endpoint: items of the account's own tables."""
-    return [
-        Statement(
-            sid="OwnTables",
-            actions=["dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem"],
-            resources=[site.arn(service="dynamodb", resource="table/*")],
-            principals=ANYONE,
-            conditions=_own_principals(site),
-        )
-    ]
-
-
-def interface_statements(site: Site) -> dict[str, list[Statement]]:
-    """The services that an instance calls, each with what may pass its endpoint.
-
-    S3 decrypts on its side, and credentials come from the instance's metadata, so neither KMS nor STS is here.
-    """
-    own = _own_principals(site)
-    return {
-        "ecr.api": [
-            Statement(
-                sid="Pull",
-                actions=[
-                    "ecr:GetAuthorizationToken",
-                    "ecr:BatchCheckLayerAvailability",
-                    "ecr:BatchGetImage",
-                    "ecr:GetDownloadUrlForLayer",
-                ],
-                resources=["*"],  # the login names no repository; which ones may be pulled is the role's policy
-                principals=ANYONE,
-                conditions=own,
-            )
-        ],
-        "ecr.dkr": [
-            Statement(
-                sid="Pull",
-                actions=["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
-                resources=["*"],  # a ready image may lie in another account's registry; the role's policy names it
-                principals=ANYONE,
-                conditions=own,
-            )
-        ],
-        "logs": [
-            Statement(
-                sid="Write",
-                actions=["logs:CreateLogStream", "logs:PutLogEvents"],
-                resources=[site.arn(service="logs", resource="log-group:*")],
-                principals=ANYONE,
-                conditions=own,
-            )
-        ],
-        "monitoring": [
-            Statement(
-                sid="Measure",
-                actions=["cloudwatch:PutMetricData"],
-                resources=["*"],  # metrics are no resources; the namespace is the limit
-                principals=ANYONE,
-                conditions={
-                    "StringEquals": {**own["StringEquals"], "cloudwatch:namespace": site.project},
-                },
-            )
-        ],
-    }
-
-
-def _own_principals(site: Site) -> Conditions:
-    return {"StringEquals": {"aws:PrincipalAccount": site.account_id}}
 
 
 @dataclass(frozen=True)
 class NetworkArgs:
-    """The block and the number of zones, and where flow logs go."""
+    """The block and the number of zones, the fleet that its tiers let through, and where flow logs go."""
 
     site: Site
     network: NetworkSettings
+    fleet: FleetSettings
     logs: Logs
 
 
 class Network(pulumi.ComponentResource):
-    """A VPC of private subnets without a route to the internet, its endpoints, and flow logs."""
+    """A VPC of private subnets in three tiers, without a route to the internet, its endpoints, and flow logs.
+
+    `subnet_ids` are those that compute; `balancer_subnet_ids` are the balancer's.
+    """
 
     vpc_id: pulumi.Output[str]
     subnet_ids: list[pulumi.Output[str]]
+    balancer_subnet_ids: list[pulumi.Output[str]]
     endpoint_security_group_id: pulumi.Output[str]
     s3_prefix_list_id: pulumi.Output[str]
 
@@ -153,45 +82,76 @@ class Network(pulumi.ComponentResource):
         aws.ec2.DefaultSecurityGroup(
             f"{name}-default-security-group", vpc_id=vpc.id, ingress=[], egress=[], opts=ResourceOptions(parent=self)
         )
+        # Every subnet has its tier's; one that somebody makes beside them gets this one, and reaches nothing.
+        aws.ec2.DefaultNetworkAcl(
+            f"{name}-default-acl",
+            default_network_acl_id=vpc.default_network_acl_id,
+            ingress=[],
+            egress=[],
+            opts=ResourceOptions(parent=self, ignore_changes=["subnetIds"]),
+        )
         # No routes: only the VPC's own addresses and the gateway endpoints are reachable.
         routes = aws.ec2.RouteTable(f"{name}-routes", vpc_id=vpc.id, routes=[], opts=ResourceOptions(parent=self))
-        self.subnet_ids = self._subnets(routes=routes)
-        self.endpoint_security_group_id = self._endpoints(routes=routes)
+        subnets = self._subnets(routes=routes)
+        self.subnet_ids, self.balancer_subnet_ids = subnets["compute"], subnets["balancer"]
+        acls = [self._acl(tier, subnets[tier]) for tier in TIERS]
+        # An endpoint is of use only once its tier's ACL admits calls.
+        self.endpoint_security_group_id = self._endpoints(routes=routes, subnet_ids=subnets["endpoints"], after=acls)
         self.s3_prefix_list_id = aws.ec2.get_managed_prefix_list_output(
             name=f"com.amazonaws.{args.site.region}.s3", opts=InvokeOptions(parent=self)
         ).id
         self._flow_log()
         self.register_outputs({"vpc_id": self.vpc_id, "subnet_ids": self.subnet_ids})
 
-    def _subnets(self, *, routes: aws.ec2.RouteTable) -> list[pulumi.Output[str]]:
+    def _subnets(self, *, routes: aws.ec2.RouteTable) -> dict[Tier, list[pulumi.Output[str]]]:
         zones = aws.get_availability_zones_output(
             state="available",
             # Local and Wavelength Zones have to be opted into and hold no balancers.
             filters=[{"name": "opt-in-status", "values": ["opt-in-not-required"]}],
             opts=InvokeOptions(parent=self),
         )
-        subnets = []
         blocks = addressing.split(self._args.network.cidr, self._args.network.availability_zones)
-        for index, block in enumerate(blocks):
+        subnets: dict[Tier, list[pulumi.Output[str]]] = {tier: [] for tier in blocks}
+        placed = [(tier, index, block) for tier, ours in blocks.items() for index, block in enumerate(ours)]
+        for tier, index, block in placed:
             subnet = aws.ec2.Subnet(
-                f"{self._name}-private-{index}",
+                f"{self._name}-{tier}-{index}",
                 vpc_id=self.vpc_id,
                 cidr_block=str(block),
                 availability_zone=zones.names.apply(partial(zone_name, index=index)),
                 map_public_ip_on_launch=False,
-                tags={"Name": f"{self._args.site.name}-private-{index}"},
+                tags={"Name": f"{self._args.site.name}-{tier}-{index}"},
                 opts=ResourceOptions(parent=self),
             )
             aws.ec2.RouteTableAssociation(
-                f"{self._name}-private-{index}-routes",
+                f"{self._name}-{tier}-{index}-routes",
                 subnet_id=subnet.id,
                 route_table_id=routes.id,
                 opts=ResourceOptions(parent=self),
             )
-            subnets.append(subnet.id)
+            subnets[tier].append(subnet.id)
         return subnets
 
-    def _endpoints(self, *, routes: aws.ec2.RouteTable) -> pulumi.Output[str]:
+    def _acl(self, tier: Tier, subnet_ids: Sequence[pulumi.Output[str]]) -> aws.ec2.NetworkAcl:
+        blocks = addressing.tier_blocks(self._args.network.cidr)
+        rules = acl_rules(tier, flows(server_port=self._args.fleet.port), blocks)
+        return aws.ec2.NetworkAcl(
+            f"{self._name}-{tier}-acl",
+            vpc_id=self.vpc_id,
+            subnet_ids=subnet_ids,
+            ingress=numbered([each for each in rules if each.direction == "ingress"]),
+            egress=numbered([each for each in rules if each.direction == "egress"]),
+            tags={"Name": f"{self._args.site.name}-{tier}"},
+            opts=ResourceOptions(parent=self),
+        )
+
+    def _endpoints(
+        self,
+        *,
+        routes: aws.ec2.RouteTable,
+        subnet_ids: Sequence[pulumi.Output[str]],
+        after: Sequence[pulumi.Resource],
+    ) -> pulumi.Output[str]:
         site = self._args.site
         for service, statements in (("s3", s3_statements(site)), ("dynamodb", dynamodb_statements(site))):
             aws.ec2.VpcEndpoint(
@@ -209,17 +169,19 @@ class Network(pulumi.ComponentResource):
             description="Endpoints of AWS services",
             opts=ResourceOptions(parent=self),
         )
-        for service, statements in interface_statements(site).items():
+        repository_arns = [repository_arn(site, each) for each in self._args.fleet.ready_images]
+        passing = interface_statements(site, repository_arns=repository_arns)
+        for service, statements in passing.items():
             aws.ec2.VpcEndpoint(
                 f"{self._name}-{service.replace('.', '-')}",
                 vpc_id=self.vpc_id,
                 service_name=f"com.amazonaws.{site.region}.{service}",
                 vpc_endpoint_type="Interface",
-                subnet_ids=self.subnet_ids,
+                subnet_ids=subnet_ids,
                 security_group_ids=[group.id],
                 private_dns_enabled=True,
                 policy=document_text(statements),
-                opts=ResourceOptions(parent=self),
+                opts=ResourceOptions(parent=self, depends_on=list(after)),
             )
         return group.id
 

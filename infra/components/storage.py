@@ -1,4 +1,4 @@
-"""The buckets: models and data under keys of their own, and the access logs of both and of the balancer."""
+"""The buckets: models, data and results under keys of their own, and the access logs of these and of the balancer."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,9 @@ import pulumi
 import pulumi_aws as aws
 from pulumi import ResourceOptions
 
-from infra.components.keys import EncryptionKey, EncryptionKeyArgs, delegated_to_iam
+from infra.components.keys import EncryptionKey, EncryptionKeyArgs, administered_by_iam, read_by_role, used_through
 from infra.iam import ANYONE, Conditions, Statement, document, same_account
+from infra.settings import StorageSettings
 from infra.site import Site
 
 KEEP_OLD_VERSIONS_DAYS = 90
@@ -36,6 +37,21 @@ def transport_statements(bucket_arn: pulumi.Input[str]) -> list[Statement]:
             conditions={"NumericLessThan": {"s3:TlsVersion": "1.2"}},
         ),
     ]
+
+
+def customer_key_statement(bucket_arn: pulumi.Input[str]) -> Statement:
+    """Nobody stores an object under a key of the request's own (SSE-C), which nobody else could read it with.
+
+    Such a request names no other encryption, so that only the header of the key's algorithm tells it.
+    """
+    return Statement(
+        sid="DenyCustomerKeys",
+        effect="Deny",
+        actions=["s3:PutObject"],
+        resources=[pulumi.Output.concat(bucket_arn, "/*")],
+        principals=ANYONE,
+        conditions={"Null": {"s3:x-amz-server-side-encryption-customer-algorithm": "false"}},
+    )
 
 
 def key_statements(bucket_arn: pulumi.Input[str], *, key_arn: pulumi.Input[str]) -> list[Statement]:
@@ -97,13 +113,17 @@ class PrivateBucketArgs:
 
     Without a key it is S3's own; a log bucket takes no other, and does not log itself. With `lock_days` no version can
     be deleted for that long but by whoever may bypass governance, which `statements` may deny to everybody. With
-    `bucket_key` false S3 asks KMS for every object.
+    `bucket_key` false S3 asks KMS for every object. A bucket that `empties` is deleted with all that is in it when the
+    stack goes; one that does not cannot be deleted while anything is in it, and with `protect` Pulumi refuses to delete
+    or replace it.
     """
 
     key: EncryptionKey | None
     log_bucket: pulumi.Input[str] | None
     expire_after_days: int | None
     statements: Callable[[pulumi.Input[str]], Sequence[Statement]]
+    empties: bool
+    protect: bool = False
     lock_days: int | None = None
     bucket_key: bool = True
 
@@ -117,8 +137,12 @@ class PrivateBucket(pulumi.ComponentResource):
     def __init__(self, name: str, args: PrivateBucketArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("modelkeep:index:PrivateBucket", name, None, opts)
         self._args = args
-        locked = True if args.lock_days is not None else None
-        bucket = aws.s3.Bucket(name, object_lock_enabled=locked, opts=ResourceOptions(parent=self))
+        bucket = aws.s3.Bucket(
+            name,
+            object_lock_enabled=True if args.lock_days is not None else None,
+            force_destroy=True if args.empties else None,
+            opts=ResourceOptions(parent=self, protect=args.protect),
+        )
         self.id, self.arn = bucket.id, bucket.arn
         public_access_block = aws.s3.BucketPublicAccessBlock(
             f"{name}-public-access-block",
@@ -165,7 +189,13 @@ class PrivateBucket(pulumi.ComponentResource):
         aws.s3.BucketPolicy(
             f"{name}-policy",
             bucket=bucket.id,
-            policy=document([*transport_statements(bucket.arn), *args.statements(bucket.arn)]),
+            policy=document(
+                [
+                    *transport_statements(bucket.arn),
+                    customer_key_statement(bucket.arn),
+                    *args.statements(bucket.arn),
+                ]
+            ),
             opts=ResourceOptions(parent=self, depends_on=[public_access_block]),
         )
         if args.log_bucket is not None:
@@ -178,24 +208,23 @@ class PrivateBucket(pulumi.ComponentResource):
             )
         self.register_outputs({"id": self.id, "arn": self.arn})
 
-    def read_statements(self, prefix: str = "") -> list[Statement]:
-        """A grant to list and read what lies below `prefix`, and to decrypt it."""
+    def read_statements(self, prefixes: Sequence[str]) -> list[Statement]:
+        """A grant to read what lies below these prefixes, and to decrypt it; nobody who knows names has to list."""
         return [
             Statement(
-                sid="ReadObjects", actions=["s3:GetObject"], resources=[pulumi.Output.concat(self.arn, f"/{prefix}*")]
-            ),
-            Statement(
-                sid="ListObjects",
-                actions=["s3:ListBucket"],
-                resources=[self.arn],
-                conditions={"StringLike": {"s3:prefix": f"{prefix}*"}},
+                sid="ReadObjects",
+                actions=["s3:GetObject"],
+                resources=[pulumi.Output.concat(self.arn, f"/{each}*") for each in prefixes],
             ),
             *([self._args.key.decrypt_statement(sid="DecryptObjects", via="s3")] if self._args.key is not None else []),
         ]
 
 
 def lifecycle_rules(*, expire_after_days: int | None) -> list[aws.s3.BucketLifecycleConfigurationRuleArgsDict]:
-    """Old versions and broken uploads go; with `expire_after_days` current objects do, too."""
+    """Old versions and broken uploads go; with `expire_after_days` current objects do, too.
+
+    A deletion leaves a marker, which goes once no version lies below it; where objects expire, S3 sees to that itself.
+    """
     rule: aws.s3.BucketLifecycleConfigurationRuleArgsDict = {
         "id": "expire",
         "status": "Enabled",
@@ -203,7 +232,9 @@ def lifecycle_rules(*, expire_after_days: int | None) -> list[aws.s3.BucketLifec
         "noncurrent_version_expiration": {"noncurrent_days": KEEP_OLD_VERSIONS_DAYS},
         "abort_incomplete_multipart_upload": {"days_after_initiation": 7},
     }
-    if expire_after_days is not None:
+    if expire_after_days is None:
+        rule["expiration"] = {"expired_object_delete_marker": True}
+    else:
         rule["expiration"] = {"days": expire_after_days}
     return [rule]
 
@@ -211,32 +242,40 @@ def lifecycle_rules(*, expire_after_days: int | None) -> list[aws.s3.BucketLifec
 def _encryption(
     key: EncryptionKey | None, *, bucket_key: bool
 ) -> aws.s3.BucketServerSideEncryptionConfigurationRuleArgsDict:
+    blocked = ["SSE-C"]
     if key is None:
-        return {"apply_server_side_encryption_by_default": {"sse_algorithm": "AES256"}}
+        return {
+            "apply_server_side_encryption_by_default": {"sse_algorithm": "AES256"},
+            "blocked_encryption_types": blocked,
+        }
     return {
         "apply_server_side_encryption_by_default": {"sse_algorithm": "aws:kms", "kms_master_key_id": key.arn},
         "bucket_key_enabled": bucket_key,
+        "blocked_encryption_types": blocked,
     }
 
 
 @dataclass(frozen=True)
 class StorageArgs:
-    """Where the buckets are, and how long access logs are kept."""
+    """Where the buckets are, how they are protected, how long logs are kept, and the role that reads the models."""
 
     site: Site
+    storage: StorageSettings
     log_retention_days: int
+    reader_role_name: str
 
 
 class Storage(pulumi.ComponentResource):
-    """The buckets of models, of data, and of access logs."""
+    """The buckets of models, of data, of results, and of access logs."""
 
     models: PrivateBucket
     data: PrivateBucket
+    results: PrivateBucket
     logs: PrivateBucket
 
     def __init__(self, name: str, args: StorageArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("modelkeep:index:Storage", name, None, opts)
-        self._name, self._site = name, args.site
+        self._name, self._args = name, args
         # S3's own key: load balancers and S3 itself deliver access logs to no bucket under another one
         # (https://docs.aws.amazon.com/elasticloadbalancing/latest/application/enable-access-logging.html).
         self.logs = PrivateBucket(
@@ -246,17 +285,30 @@ class Storage(pulumi.ComponentResource):
                 log_bucket=None,
                 expire_after_days=args.log_retention_days,
                 statements=partial(log_delivery_statements, args.site),
+                empties=not args.storage.protect_data,
             ),
             opts=ResourceOptions(parent=self),
         )
-        self.models = self._encrypted("models", purpose="model artefacts")
+        reads = read_by_role(args.site, role_name=args.reader_role_name, service="s3")
+        self.models = self._encrypted("models", purpose="model artefacts", users=[reads])
         self.data = self._encrypted("data", purpose="training data")
-        self.register_outputs({"models": self.models.id, "data": self.data.id, "logs": self.logs.id})
+        # What was asked and answered in batches: kept no longer than somebody needs to fetch it.
+        self.results = self._encrypted(
+            "results", purpose="batch requests and results", expire_after_days=args.storage.results_days
+        )
+        self.register_outputs(
+            {"models": self.models.id, "data": self.data.id, "results": self.results.id, "logs": self.logs.id}
+        )
 
-    def _encrypted(self, content: str, *, purpose: str) -> PrivateBucket:
+    def _encrypted(
+        self, content: str, *, purpose: str, users: Sequence[Statement] = (), expire_after_days: int | None = None
+    ) -> PrivateBucket:
+        site, protect_data = self._args.site, self._args.storage.protect_data
         key = EncryptionKey(
             f"{self._name}-{content}-key",
-            EncryptionKeyArgs(site=self._site, purpose=purpose, policy=[delegated_to_iam(self._site)]),
+            EncryptionKeyArgs(
+                site=site, purpose=purpose, policy=[administered_by_iam(site), *used_through(site, "s3"), *users]
+            ),
             opts=ResourceOptions(parent=self),
         )
         return PrivateBucket(
@@ -264,8 +316,10 @@ class Storage(pulumi.ComponentResource):
             PrivateBucketArgs(
                 key=key,
                 log_bucket=self.logs.id,
-                expire_after_days=None,
+                expire_after_days=expire_after_days,
                 statements=partial(key_statements, key_arn=key.arn),
+                empties=not protect_data,
+                protect=protect_data,
             ),
             opts=ResourceOptions(parent=self),
         )

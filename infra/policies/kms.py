@@ -1,12 +1,15 @@
 """Rules for keys: who may decrypt with them, that they rotate, and that none is lost."""
 
-from infra.policies.answers import FINE, Answer, fails_if
+from infra.policies.answers import FINE, Answer, fails_if, undecidable
 from infra.policies.arns import is_unnamed
 from infra.policies.documents import PolicyStatement, each_statement, no_allow_for_anyone
-from infra.policies.rule import KEY, Rule, Severity, at_least, is_none_of, is_set, is_true, on
+from infra.policies.graph import UNKNOWN, read
+from infra.policies.rule import KEY, Properties, Rule, Severity, at_least, is_none_of, is_set, is_true, on
 
 KEYS = (KEY, "aws:kms/replicaKey:ReplicaKey")
 _DECRYPTION = ("kms:Decrypt", "kms:ReEncryptFrom")
+_SIGNING = "kms:Sign"
+_SYMMETRIC = "SYMMETRIC_DEFAULT"
 _ROOT = ":root"
 
 
@@ -18,15 +21,24 @@ def decrypts_with_named_keys(statement: PolicyStatement) -> Answer:
     return fails_if(bool(wide or statement.not_resources), f"{statement.label} allows decryption with every key")
 
 
-def _all_actions_for_root_only(statement: PolicyStatement) -> Answer:
-    """`kms:*` is how a key's policy hands decisions to IAM, and belongs to the account alone."""
-    everything = statement.allows and (bool(statement.not_actions) or {"*", "kms:*"} & set(statement.actions))
+def _rotates(properties: Properties) -> Answer:
+    """AWS rotates symmetric keys and no others."""
+    spec = read(properties, "customerMasterKeySpec")
+    if spec == UNKNOWN:
+        return undecidable("customerMasterKeySpec is not known yet")
+    return is_true("enableKeyRotation")(properties) if spec in (None, _SYMMETRIC) else FINE
+
+
+def _names_its_users(statement: PolicyStatement) -> Answer:
+    """Who uses the key is named: the account as a whole decrypts or signs under a condition alone."""
+    everything = bool(statement.not_actions) or bool({"*", "kms:*"} & set(statement.actions))
     accounts = statement.principals.get("AWS", ())
-    to_account = set(statement.principals) == {"AWS"} and all(
-        each.endswith(_ROOT) or each.isdigit() for each in accounts
-    )
+    to_account = any(each.endswith(_ROOT) or each.isdigit() for each in accounts)
+    uses = any(statement.may(action) for action in (*_DECRYPTION, _SIGNING))
+    to_whom_iam_lets = to_account and uses and not statement.conditions
     return fails_if(
-        bool(everything) and not to_account, f"{statement.label} allows everything to more than the account"
+        statement.allows and (everything or to_whom_iam_lets),
+        f"{statement.label} leaves the key's use to whoever has a right to kms:Decrypt or kms:Sign",
     )
 
 
@@ -64,8 +76,9 @@ RULES = (
         id="kms-rotates",
         severity=Severity.MEDIUM,
         types=(KEY,),
-        check=on(is_true("enableKeyRotation")),
-        reason="KMS.4 checks that symmetric keys rotate, so that one that leaks opens no more than a year's data",
+        check=on(_rotates),
+        reason="KMS.4 checks that symmetric keys rotate, so that one that leaks opens no more than a year's data; AWS "
+        "rotates no other",
         remedy="set enableKeyRotation",
         control="KMS.4",
         cdk_nag="AwsSolutions-KMS5",
@@ -83,8 +96,9 @@ RULES = (
         id="kms-policy-named",
         severity=Severity.MEDIUM,
         types=KEYS,
-        check=on(is_set("policy"), each_statement("policy", _all_actions_for_root_only)),
-        reason="every user of a key stands in its policy with what it may do; everything is the account's to hand out",
-        remedy="give the key a policy that names its users and their actions",
+        check=on(is_set("policy"), each_statement("policy", _names_its_users)),
+        reason="every user of a key stands in its policy with what it may do: a role, or the AWS service that it is "
+        "used through; with kms:* for the account, whoever has a wide right in IAM reads everything under it",
+        remedy="let the account administer the key, and name its users with a condition such as kms:ViaService",
     ),
 )

@@ -55,6 +55,8 @@ _READ = ("s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket")
 _READING = ("s3:get", "s3:list", "s3:describe")
 _PUBLIC_GROUPS = ("/groups/global/AllUsers", "/groups/global/AuthenticatedUsers")
 _ENABLED = is_one_of("status", "Enabled")
+# A rule that only takes delete markers away lets no version end.
+_VERSIONS_END = either(*map(is_set, ("noncurrentVersionExpiration", "expiration.days", "expiration.date")))
 _KEY = "applyServerSideEncryptionByDefault.kmsMasterKeyId"
 
 
@@ -188,7 +190,7 @@ RULES = (
         check=companion(
             LIFECYCLE,
             "bucket",
-            any_item("rules", _ENABLED, either(is_set("noncurrentVersionExpiration"), is_set("expiration"))),
+            any_item("rules", _ENABLED, _VERSIONS_END),
         ),
         scope="graph",
         reason="S3.10 checks that a versioned bucket has a lifecycle: without one every old version is kept for ever",

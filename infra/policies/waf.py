@@ -1,6 +1,9 @@
 """Rules for web ACLs: that they have rules which block, that they are watched, and that their logs hold no token."""
 
+from infra.policies.answers import Answer, fails_if, undecidable
+from infra.policies.graph import UNKNOWN, read
 from infra.policies.rule import (
+    Properties,
     Rule,
     Severity,
     any_item,
@@ -21,9 +24,17 @@ ACL = ("aws:wafv2/webAcl:WebAcl",)
 LOGGING = ("aws:wafv2/webAclLoggingConfiguration:WebAclLoggingConfiguration",)
 
 
-_OWN_RULES_BLOCK = each_item("rules", unless(is_set("overrideAction"), is_not_set("action.count")))
+_STOPS = either(*(is_set(f"action.{each}") for each in ("block", "captcha", "challenge")))
+_OWN_RULES_BLOCK = each_item("rules", unless(is_set("overrideAction"), _STOPS))
 _GROUPS_BLOCK = each_item("rules", is_not_set("overrideAction.count"))
 _WHOLE_BODY = any_item("associationConfig.requestBodies", is_one_of("apiGateway.defaultSizeInspectionLimit", "KB_64"))
+
+
+def _is_the_token(properties: Properties) -> Answer:
+    keys = read(properties, "field.fieldKeys") or []
+    if "authorization" not in keys and UNKNOWN in (keys, *keys):
+        return undecidable("field.fieldKeys are not known yet")
+    return fails_if("authorization" not in keys, "field.fieldKeys do not name authorization")
 
 
 RULES = (
@@ -95,8 +106,9 @@ RULES = (
         severity=Severity.HIGH,
         types=ACL,
         check=on(_OWN_RULES_BLOCK),
-        reason="a rule with the action count lets through what it was written to refuse",
-        remedy="set the rule's action to block",
+        reason="a rule that counts lets through what it was written to refuse, and one that allows ends the "
+        "inspection, so that no later rule sees the request; what no rule blocks passes by the default action",
+        remedy="set the rule's action to block, captcha or challenge",
     ),
     Rule(
         id="waf-log-redacted",
@@ -129,5 +141,21 @@ RULES = (
         ),
         reason="what a rule matched in a body is part of a prompt and would stand in the log",
         remedy="protect the field BODY in dataProtectionConfig",
+    ),
+    Rule(
+        id="waf-token-protected",
+        severity=Severity.HIGH,
+        types=ACL,
+        check=on(
+            any_item(
+                "dataProtectionConfig.dataProtections",
+                is_one_of("field.fieldType", "SINGLE_HEADER"),
+                _is_the_token,
+                is_not_true("excludeRateBasedDetails"),
+                is_not_true("excludeRuleMatchDetails"),
+            )
+        ),
+        reason="a rate rule that counts by token writes it into the log as its key, which redaction leaves there",
+        remedy="protect the header authorization in dataProtectionConfig, rate details and match details included",
     ),
 )

@@ -25,6 +25,7 @@ ESCALATING = frozenset(
         "ssm:startsession",
         "sts:assumerole",
         "ec2:createlaunchtemplateversion",
+        "kms:sign",  # who signs a model decides what every server loads
     }
 )
 # Reads that hand out data or credentials, not what is there.

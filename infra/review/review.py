@@ -22,6 +22,8 @@ _JUDGED_ELSEWHERE = frozenset(
     {
         "aws:apigateway/account:Account",
         "aws:apigateway/deployment:Deployment",
+        "aws:apigateway/documentationPart:DocumentationPart",
+        "aws:apigateway/documentationVersion:DocumentationVersion",
         "aws:apigateway/resource:Resource",
         "aws:apigateway/response:Response",
         "aws:autoscaling/policy:Policy",

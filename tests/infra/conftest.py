@@ -13,6 +13,7 @@ import yaml
 
 from infra.site import Site
 from local.engine import preview, to_json
+from ops.review_preview import preview as references
 
 ROOT = Path(__file__).resolve().parents[2]
 STACKS = ("local", "dev", "staging", "prod")
@@ -69,6 +70,12 @@ def graph(request: pytest.FixtureRequest) -> Graph:
 def graphs() -> dict[str, Graph]:
     """Every stack's resources."""
     return {stack: graph_of(stack) for stack in STACKS}
+
+
+@pytest.fixture(scope="session")
+def prod_references() -> dict[str, Any]:
+    """prod's preview with references in place of what only AWS gives, so that policies can be read."""
+    return references(root=ROOT, stack="prod")
 
 
 @pytest.fixture

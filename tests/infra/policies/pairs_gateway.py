@@ -13,6 +13,7 @@ INTEGRATION = "aws:apigateway/integration:Integration"
 ACL = "aws:wafv2/webAcl:WebAcl"
 FUNCTION = "aws:lambda/function:Function"
 PERMISSION = "aws:lambda/permission:Permission"
+TOKEN_PROTECTED = {"field": {"fieldType": "SINGLE_HEADER", "fieldKeys": ["authorization"]}}
 WATCHED = {"visibilityConfig": {"cloudwatchMetricsEnabled": True, "sampledRequestsEnabled": False}}
 RATE = {"name": "rate", "statement": {"rateBasedStatement": {"limit": 100}}, "action": {"block": {}}}
 SIZE = {"name": "size", "statement": {"sizeConstraintStatement": {"size": 65536}}, "action": {"block": {}}}
@@ -170,7 +171,10 @@ PAIRS: dict[str, Pair] = {
         ACL, [{"rules": [GROUP]}], [{}, {"rules": [RATE]}, {"rules": [{**GROUP, "overrideAction": {"count": {}}}]}]
     ),
     "waf-own-rules-block": alone(
-        ACL, [{"rules": [RATE, GROUP]}, {"rules": [GROUP]}], [{"rules": [RATE, {**SIZE, "action": {"count": {}}}]}]
+        ACL,
+        [{"rules": [RATE, GROUP]}, {"rules": [GROUP]}, {"rules": [{**SIZE, "action": {"challenge": {}}}]}],
+        [{"rules": [RATE, {**SIZE, "action": {each: {}}}]} for each in ("count", "allow")]
+        + [{"rules": [{"name": "x"}]}],
     ),
     "waf-log-redacted": alone(
         "aws:wafv2/webAclLoggingConfiguration:WebAclLoggingConfiguration",
@@ -183,6 +187,16 @@ PAIRS: dict[str, Pair] = {
         [
             {"visibilityConfig": {"sampledRequestsEnabled": True}},
             {**WATCHED, "rules": [{"visibilityConfig": {"sampledRequestsEnabled": True}}]},
+        ],
+    ),
+    "waf-token-protected": alone(
+        ACL,
+        [{"dataProtectionConfig": {"dataProtections": [TOKEN_PROTECTED]}}],
+        [
+            {},
+            {"dataProtectionConfig": {"dataProtections": [{"field": {"fieldType": "BODY"}}]}},
+            {"dataProtectionConfig": {"dataProtections": [{**TOKEN_PROTECTED, "excludeRateBasedDetails": True}]}},
+            {"dataProtectionConfig": {"dataProtections": [{**TOKEN_PROTECTED, "excludeRuleMatchDetails": True}]}},
         ],
     ),
     "waf-body-protected": alone(

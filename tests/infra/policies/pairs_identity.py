@@ -19,6 +19,8 @@ ACCESS_KEY = "AKIA" + "Q" * 16
 PRIVATE_KEY = "-----BEGIN EC " + "PRIVATE KEY-----"
 IMAGE = "1.dkr.ecr.eu-west-1.amazonaws.com/modelkeep/model-server"
 ROOT = {"AWS": "arn:aws:iam::123456789012:root"}
+BY_DIGEST = {"StringEquals": {"kms:MessageType": "DIGEST"}}
+THROUGH_S3 = {"StringEquals": {"kms:ViaService": "s3.eu-west-1.amazonaws.com"}}
 
 
 def allows(*, types: str = ROLE_POLICY, fine: list[dict[str, Any]], wrong: list[dict[str, Any]]) -> Pair:
@@ -87,7 +89,11 @@ PAIRS: dict[str, Pair] = {
         [{"policy": statement(**each)} for each in DECRYPT_ALL],
     ),
     "kms-not-lost": alone(KEY, [{}, {"deletionWindowInDays": 30}], [{"deletionWindowInDays": 7}, {"isEnabled": False}]),
-    "kms-rotates": alone(KEY, [{"enableKeyRotation": True}], [{}, {"enableKeyRotation": False}]),
+    "kms-rotates": alone(
+        KEY,
+        [{"enableKeyRotation": True}, {"customerMasterKeySpec": "ECC_NIST_P256", "keyUsage": "SIGN_VERIFY"}],
+        [{}, {"enableKeyRotation": False}, {"customerMasterKeySpec": "SYMMETRIC_DEFAULT"}],
+    ),
     "kms-not-public": alone(
         KEY,
         [
@@ -134,9 +140,18 @@ PAIRS: dict[str, Pair] = {
     ),
     "kms-policy-named": alone(
         KEY,
-        [{"policy": statement(Principal=ROOT, Action="kms:*", Resource="*")}],
+        [
+            {"policy": statement(Principal=ROOT, Action=["kms:Describe*", "kms:PutKeyPolicy"], Resource="*")},
+            {"policy": statement(Principal=ROOT, Action="kms:Decrypt", Resource="*", Condition=THROUGH_S3)},
+            {"policy": statement(Principal=ROOT, Action="kms:Sign", Resource="*", Condition=BY_DIGEST)},
+            {"policy": statement(Principal={"AWS": "arn:aws:iam::1:role/a"}, Action="kms:Decrypt", Resource="*")},
+        ],
         [
             {},
+            {"policy": statement(Principal=ROOT, Action="kms:*", Resource="*")},
+            {"policy": statement(Principal=ROOT, Action="kms:*", Resource="*", Condition=THROUGH_S3)},
+            {"policy": statement(Principal=ROOT, Action="kms:Decrypt", Resource="*")},
+            {"policy": statement(Principal=ROOT, Action="kms:Sign", Resource="*")},
             {"policy": statement(Principal={"AWS": "arn:aws:iam::1:role/a"}, Action="kms:*", Resource="*")},
             {"policy": statement(Principal={"Service": "s3.amazonaws.com"}, Action="kms:*", Resource="*")},
             {"policy": statement(Principal={"AWS": "arn:aws:iam::1:role/a"}, NotAction="kms:Decrypt", Resource="*")},

@@ -150,8 +150,12 @@ PAIRS: dict[str, Pair] = {
         BUCKET,
         LIFECYCLE,
         "bucket",
-        [lifecycle(noncurrentVersionExpiration={"noncurrentDays": 9})],
-        [lifecycle(), lifecycle(noncurrentVersionExpiration={"noncurrentDays": 9}, status="Disabled")],
+        [lifecycle(noncurrentVersionExpiration={"noncurrentDays": 9}), lifecycle(expiration={"days": 9})],
+        [
+            lifecycle(),
+            lifecycle(expiration={"expiredObjectDeleteMarker": True}),
+            lifecycle(noncurrentVersionExpiration={"noncurrentDays": 9}, status="Disabled"),
+        ],
     ),
     "s3-events": together(
         BUCKET,

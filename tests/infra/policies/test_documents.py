@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra import iam
-from infra.components import keys, network, storage
+from infra import endpoint_policies, iam
+from infra.components import keys, storage
 from infra.components.gateway import policy_statements
 from infra.policies.answers import Verdict
 from infra.policies.documents import matches, no_allow_for_anyone, parse
@@ -95,10 +95,11 @@ class TestWhatAPreviewCannotDecide:
 
     def test_policies_of_keys_name_their_users(self, site: Site, resolve: Any) -> None:
         statements = [
-            [keys.delegated_to_iam(site)],
-            [keys.delegated_to_iam(site), keys.used_by_log_groups(site)],
-            [keys.delegated_to_iam(site), keys.used_by_alarms(site)],
-            [keys.delegated_to_iam(site), *keys.used_for_volumes(role_arn="arn:aws:iam::123456789012:role/scaling")],
+            [keys.administered_by_iam(site), *keys.used_through(site, "dynamodb", grants=True)],
+            [keys.administered_by_iam(site), keys.read_by_role(site, role_name="reader", service="s3")],
+            [keys.administered_by_iam(site), keys.used_by_log_groups(site)],
+            [keys.administered_by_iam(site), keys.used_by_alarms(site)],
+            [keys.administered_by_iam(site), *keys.used_for_volumes(role_arn="arn:aws:iam::123456789012:role/scaling")],
             [
                 keys.administered_by_iam(site),
                 keys.encrypts_for_account(site, context="consumer"),
@@ -112,9 +113,9 @@ class TestWhatAPreviewCannotDecide:
 
     def test_policies_of_endpoints_are_tied_to_the_account(self, site: Site, resolve: Any) -> None:
         every_endpoint = [
-            network.s3_statements(site),
-            network.dynamodb_statements(site),
-            *network.interface_statements(site).values(),
+            endpoint_policies.s3_statements(site),
+            endpoint_policies.dynamodb_statements(site),
+            *endpoint_policies.interface_statements(site, repository_arns=[]).values(),
         ]
         for each in every_endpoint:
             policy = {"policy": resolve(iam.document_text(each))}

@@ -18,7 +18,6 @@ TODAY = datetime.now(tz=UTC).date()
 ACCEPTED_IN_PROD = {
     "apigateway-backend-verified",
     "apigateway-client-certificate",
-    "apigateway-execution-log",
     "ebs-encrypted-by-default",
     "elb-deletion-protected",
     "s3-access-logged",

@@ -11,6 +11,8 @@ from infra.review.review import review
 from tests.infra.review.patching import Patch, add, drop, edit, find, patched, put
 
 ACL = "firewall-acl"
+DOMAIN = "x-domain"
+TRUST = {"truststoreUri": "s3://trust/clients.pem", "truststoreVersion": "1"}
 Expected = set[tuple[str, str, str]]
 
 
@@ -110,7 +112,16 @@ CASES: list[tuple[str, list[Patch], Patch, Expected]] = [
     ("fewer addresses let in", [], put("firewall-allowed", "addresses", ["203.0.113.0/24"]), {("narrower", "address-list", "firewall-allowed")}),
     ("fewer addresses kept out", [], put("firewall-blocked", "addresses", []), {("wider", "address-list", "firewall-blocked")}),
     ("other addresses kept out", [], put("firewall-blocked", "addresses", ["198.51.100.0/24"]), {("wider", "address-list", "firewall-blocked"), ("narrower", "address-list", "firewall-blocked")}),
+    ("a higher rate by token", [], statement("rate-per-token", "rateBasedStatement", limit=60000), {("wider", "waf-measure", ACL)}),
+    ("a rate by something else than the token", [], statement("rate-per-token", "rateBasedStatement", customKeys=[{"header": {"name": "x-api-key", "textTransformations": [{"priority": 0, "type": "NONE"}]}}]), {("changed", "waf-statement", ACL)}),
+    ("SQL in fields without prompts let through", [], rule("sql-outside-prompts", action={"count": {}}), {("wider", "waf-rule", ACL)}),
+    ("fewer fields inspected for scripts", [], statement("scripts-outside-prompts", "xssMatchStatement", fieldToMatch={"jsonBody": {"matchPattern": {"includedPaths": ["/model"]}, "matchScope": "VALUE", "invalidFallbackBehavior": "NO_MATCH", "oversizeHandling": "CONTINUE"}}), {("changed", "waf-statement", ACL)}),
+    ("the group against anonymous addresses gone", [], without_rule("AWSManagedRulesAnonymousIpList"), {("wider", "waf-rule", ACL), ("narrower", "fixed-cost", "modelkeep-prod")}),
     # Exposure: the gateway.
+    ("a route of a plan without its throttle", [], edit("gateway-stage-plan-bronze", lambda inputs: inputs["apiStages"][0]["throttles"].pop(0)), {("wider", "plan-route", "gateway-stage-plan-bronze")}),
+    ("another version of the trusted CAs", [add("aws:apigateway/domainName:DomainName", DOMAIN, {"domainName": "m.example.com", "securityPolicy": "TLS_1_2", "mutualTlsAuthentication": {**TRUST}})], put(DOMAIN, "mutualTlsAuthentication.truststoreVersion", "2"), {("changed", "domain-trusted-authorities", DOMAIN)}),
+    ("client certificates no longer asked for", [add("aws:apigateway/domainName:DomainName", DOMAIN, {"domainName": "m.example.com", "securityPolicy": "TLS_1_2", "mutualTlsAuthentication": {**TRUST}})], put(DOMAIN, "mutualTlsAuthentication", None), {("wider", "domain-client-certificates", DOMAIN)}),
+    ("a name that leads elsewhere", [add("aws:route53/record:Record", "name", {"name": "m.example.com", "type": "A", "zoneId": "Z1", "aliases": [{"name": "a", "zoneId": "Z2"}]})], put("name", "aliases", [{"name": "b", "zoneId": "Z2"}]), {("changed", "record-target", "name")}),
     ("a method without a key", [], put("gateway-post-embeddings", "apiKeyRequired", False), {("wider", "method-key", "gateway-post-embeddings")}),
     ("a method without validation", [], put("gateway-post-embeddings", "requestValidatorId", None), {("wider", "method-validator", "gateway-post-embeddings")}),
     ("a new method that anyone may call", [], add("aws:apigateway/method:Method", "open", {"httpMethod": "GET", "authorization": "NONE"}), {("wider", topic, "open") for topic in ("method", "method-authorization", "method-key", "method-validator")}),
@@ -133,6 +144,16 @@ CASES: list[tuple[str, list[Patch], Patch, Expected]] = [
     ("a way out to the internet", [], put("network-routes", "routes", [{"cidrBlock": "0.0.0.0/0", "gatewayId": "igw-1"}]), {("wider", "route", "network-routes")}),
     ("another security group on the instances", [], put("fleet-instance-template", "vpcSecurityGroupIds", ["<fleet-instance-group.id>", "<other.id>"]), {("wider", "security-groups", "fleet-instance-template")}),
     # Protection.
+    ("what errors quote no longer masked", [], drop("gateway-stage-execution-masking"), {("wider", "log-masking", "gateway-stage-execution-masking")}),
+    ("less masked", [], put("gateway-stage-execution-masking", "policyDocument", "{}"), {("changed", "log-masking", "gateway-stage-execution-masking")}),
+    ("errors of the gateway not logged", [], put("gateway-stage-settings", "settings.loggingLevel", "OFF"), {("wider", "execution-log", "gateway-stage-settings")}),
+    ("a canary that calls no longer", [], put("canary-schedule", "state", "DISABLED"), {("wider", "schedule-state", "canary-schedule")}),
+    ("a canary's schedule gone", [], drop("canary-schedule"), {("wider", "schedule", "canary-schedule")}),
+    ("a canary that calls less often", [], put("canary-schedule", "scheduleExpression", "rate(1 hour)"), {("changed", "schedule-rate", "canary-schedule")}),
+    ("a metric of an alarm gone", [], drop("observability-first-token-count"), {("wider", "log-metric", "observability-first-token-count")}),
+    ("other lines counted", [], put("observability-throttled-count", "pattern", "{ $.status = 500 }"), {("changed", "log-metric-pattern", "observability-throttled-count")}),
+    ("a secret under AWS's own key", [], put("canary-token", "kmsKeyId", None), {("wider", "secret-key", "canary-token")}),
+    ("a secret that is gone at once", [], put("canary-token", "recoveryWindowInDays", 0), {("wider", "secret-recovery", "canary-token")}),
     ("logs for fewer days", [], put("fleet-instance-logs", "retentionInDays", 30), {("wider", "log-retention", "fleet-instance-logs")}),
     ("logs for ever", [], put("fleet-instance-logs", "retentionInDays", None), {("narrower", "log-retention", "fleet-instance-logs")}),
     ("another key", [], put("fleet-instance-logs", "kmsKeyId", "<storage-data-key.arn>"), {("changed", "log-encryption", "fleet-instance-logs")}),
@@ -156,7 +177,7 @@ CASES: list[tuple[str, list[Patch], Patch, Expected]] = [
     ("the protection by Pulumi lost", [protect("storage-models", True)], protect("storage-models", False), {("wider", "unprotected", "storage-models")}),
     ("a secret that is none any more", [], lambda document: find(document, "certificate-imported").update(secret_inputs=[]), {("wider", "secret-shown", "certificate-imported")}),
     # Cost.
-    ("twice the fleet", [], put("fleet-group", "maxSize", 24), {("wider", "fleet-cost", "fleet-group")}),
+    ("twice the fleet by day", [], put("fleet-office-hours", "maxSize", 24), {("wider", "fleet-cost", "fleet-group")}),
     ("a smaller fleet", [], put("fleet-group", "maxSize", 6), {("narrower", "fleet-cost", "fleet-group")}),
     ("types without a price", [], edit("fleet-group", lambda inputs: inputs["mixedInstancesPolicy"]["launchTemplate"].update(overrides=[{"instanceType": "p5.48xlarge"}, {"instanceType": "g5.4xlarge"}])), {("unknown", "fleet-cost", "fleet-group")}),
     ("a key more", [], add("aws:kms/key:Key", "another", {"enableKeyRotation": True, "policy": {"Statement": []}}), {("narrower", "deleted", "another"), ("wider", "fixed-cost", "modelkeep-prod")}),
@@ -196,7 +217,7 @@ def test_a_replaced_network_takes_what_hangs_on_it_along(prod: dict[str, Any]) -
     replaced = {each.resource for each in found.findings if each.topic == "replaced"}
     assert replaced == {"network-vpc", "balancer-link"}
     operations = {each.name: each.operation for each in found.changed}
-    assert {operations[name] for name in ("network-private-0", "network-endpoints", "balancer-targets")} == {"replace"}
+    assert {operations[name] for name in ("network-compute-0", "network-endpoints", "balancer-targets")} == {"replace"}
 
 
 def test_an_address_list_whose_use_is_not_known_has_no_direction(prod: dict[str, Any]) -> None:

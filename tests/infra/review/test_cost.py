@@ -1,5 +1,6 @@
 """What a stack costs in a month, and that what is not known is said to be unknown."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,7 +8,10 @@ import pytest
 from infra.review.cost import cost
 from infra.review.fixed_cost import parts
 from infra.review.review import review
-from tests.infra.review.patching import Document, Patch, drop, edit, find, patched, put
+from ops.review_preview import preview
+from tests.infra.review.patching import Document, Patch, drop, edit, find, graph, patched, put
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def types(*names: str) -> Patch:
@@ -60,3 +64,13 @@ def test_a_size_that_is_not_known_is_never_taken_as_less(prod: dict[str, Any]) -
     assert found.direction == "unknown"
     assert "only the deployment tells" in found.after
     assert cost(head).least_usd is None
+
+
+@pytest.mark.parametrize("stack", ["dev", "staging", "prod"])
+def test_the_readme_says_what_each_stack_costs(stack: str) -> None:
+    document = preview(root=ROOT, stack=stack)
+    found = cost(graph(document))
+    assert found.least_usd is not None
+    assert found.most_usd is not None
+    row = f"| {stack} | ${found.fixed_usd:,.0f} | ${found.least_usd:,.0f} | ${found.most_usd:,.0f} |"
+    assert row in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()

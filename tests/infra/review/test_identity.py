@@ -66,19 +66,19 @@ WIDENINGS: list[tuple[str, list[Patch], Patch, set[tuple[str, str]]]] = [
     ("a whole service", [], change(0, Action=["s3:*"]), {("high", "allow")}),
     ("everything", [], more(allow("*")), {("high", "allow-escalating")}),
     ("NotAction", [], more({"Effect": "Allow", "NotAction": "iam:*", "Resource": "*"}), {("high", "allow-escalating")}),
-    ("a NotAction that names less", [more({"Effect": "Allow", "NotAction": ["iam:*", "kms:*", "sts:*", "lambda:*", "ssm:*", "ec2:*"], "Resource": "*"})], statements(ROLE, lambda found: found[-1].update(NotAction=["iam:*", "sts:*", "lambda:*", "ssm:*", "ec2:*"])), {("high", "allow")}),
+    ("a NotAction that names less", [more({"Effect": "Allow", "NotAction": ["iam:*", "kms:*", "sts:*", "lambda:*", "ssm:*", "ec2:*"], "Resource": "*"})], statements(ROLE, lambda found: found[-1].update(NotAction=["iam:*", "sts:*", "lambda:*", "ssm:*", "ec2:*"])), {("high", "allow-escalating")}),
     ("NotResource", [], more({"Effect": "Allow", "Action": "s3:GetObject", "NotResource": f"{MODELS}/private/*"}), {("high", "allow")}),
     ("a NotResource that names less", [more({"Effect": "Allow", "Action": "s3:PutObject", "NotResource": ["<a.arn>/*", "<b.arn>/*"]})], statements(ROLE, lambda found: found[-1].update(NotResource=["<a.arn>/*"])), {("high", "allow")}),
     ("another resource", [], change(0, Resource=["<storage-data.arn>/*"]), {("medium", "allow")}),
     ("a wider resource", [change(0, Resource=[f"{MODELS}/public/*"])], change(0, Resource=[f"{MODELS}/*"]), {("medium", "allow")}),
     ("any resource", [], change(4, Resource="*"), {("high", "allow")}),
-    ("a condition removed", [], lose(2, "Condition"), {("high", "condition-weakened")}),
-    ("a condition with more values", [], change(2, Condition={"StringEquals": {"kms:ViaService": ["s3.eu-west-1.amazonaws.com", "ec2.eu-west-1.amazonaws.com"]}}), {("high", "condition-weakened")}),
-    ("a condition with a wildcard", [], change(2, Condition={"StringLike": {"kms:ViaService": "*"}}), {("high", "condition-weakened")}),
-    ("a condition that may be missing", [], change(2, Condition={"StringEqualsIfExists": {"kms:ViaService": "s3.eu-west-1.amazonaws.com"}}), {("high", "condition-weakened")}),
-    ("an exclusion that excludes less", [change(2, Condition={"StringNotEquals": {"aws:RequestedRegion": ["a", "b"]}})], change(2, Condition={"StringNotEquals": {"aws:RequestedRegion": ["a"]}}), {("high", "condition-weakened")}),
-    ("a wider address condition", [change(2, Condition={"IpAddress": {"aws:SourceIp": "10.0.0.0/24"}})], change(2, Condition={"IpAddress": {"aws:SourceIp": "10.0.0.0/16"}}), {("high", "condition-weakened")}),
-    ("a higher bound", [change(2, Condition={"NumericLessThan": {"aws:MultiFactorAuthAge": "300"}})], change(2, Condition={"NumericLessThan": {"aws:MultiFactorAuthAge": "3600"}}), {("high", "condition-weakened")}),
+    ("a condition removed", [], lose(1, "Condition"), {("high", "condition-weakened")}),
+    ("a condition with more values", [], change(1, Condition={"StringEquals": {"kms:ViaService": ["s3.eu-west-1.amazonaws.com", "ec2.eu-west-1.amazonaws.com"]}}), {("high", "condition-weakened")}),
+    ("a condition with a wildcard", [], change(1, Condition={"StringLike": {"kms:ViaService": "*"}}), {("high", "condition-weakened")}),
+    ("a condition that may be missing", [], change(1, Condition={"StringEqualsIfExists": {"kms:ViaService": "s3.eu-west-1.amazonaws.com"}}), {("high", "condition-weakened")}),
+    ("an exclusion that excludes less", [change(1, Condition={"StringNotEquals": {"aws:RequestedRegion": ["a", "b"]}})], change(1, Condition={"StringNotEquals": {"aws:RequestedRegion": ["a"]}}), {("high", "condition-weakened")}),
+    ("a wider address condition", [change(1, Condition={"IpAddress": {"aws:SourceIp": "10.0.0.0/24"}})], change(1, Condition={"IpAddress": {"aws:SourceIp": "10.0.0.0/16"}}), {("high", "condition-weakened")}),
+    ("a higher bound", [change(1, Condition={"NumericLessThan": {"aws:MultiFactorAuthAge": "300"}})], change(1, Condition={"NumericLessThan": {"aws:MultiFactorAuthAge": "3600"}}), {("high", "condition-weakened")}),
     ("PassRole", [], more(allow("iam:PassRole", "<role.arn>")), {("high", "allow-escalating")}),
     ("a deny removed", [more({"Effect": "Deny", "Action": "s3:DeleteObject", "Resource": "*"})], statements(ROLE, lambda found: found.pop()), {("high", "deny-lost")}),
     ("a deny narrowed", [more({"Effect": "Deny", "Action": ["s3:DeleteObject", "s3:PutObject"], "Resource": "*"})], statements(ROLE, lambda found: found[-1].update(Action="s3:DeleteObject")), {("high", "deny-lost")}),
@@ -113,10 +113,11 @@ WIDENINGS: list[tuple[str, list[Patch], Patch, set[tuple[str, str]]]] = [
     ("a key for whom the preview does not show", [], statements("storage-data-key", lambda found: found.append(allow("kms:Decrypt", Principal={"AWS": "<unknown>"}))), {("high", "resource-allow")}),
     ("a key for the account in place of one role", [], statements("consumers-secrets-key", lambda found: [each["Condition"].pop("ArnEquals", None) for each in found if each["Sid"] == "OneRoleDecrypts"]), {("high", "condition-weakened")}),
     ("a known policy widened beside an unknown one", [inline("x", "<unknown>"), inline("y", {"Statement": [allow("s3:GetObject", "arn:x")]})], put("y", "policy", {"Statement": [allow("*")]}), {("high", "allow-escalating")}),
-    ("a numeric exclusion that excludes less", [change(2, Condition={"NumericNotEquals": {"s3:max-keys": ["1", "2"]}})], change(2, Condition={"NumericNotEquals": {"s3:max-keys": ["1"]}}), {("high", "condition-weakened")}),
-    ("an exclusion of dates that excludes less", [change(2, Condition={"DateNotEquals": {"aws:CurrentTime": ["2026-01-01", "2026-01-02"]}})], change(2, Condition={"DateNotEquals": {"aws:CurrentTime": ["2026-01-01"]}}), {("high", "condition-weakened")}),
-    ("a wildcard in a test that had none", [change(2, Condition={"StringLike": {"kms:ViaService": "s3.eu-west-1.amazonaws.com"}})], change(2, Condition={"StringLike": {"kms:ViaService": "s3.*"}}), {("high", "condition-weakened")}),
+    ("a numeric exclusion that excludes less", [change(1, Condition={"NumericNotEquals": {"s3:max-keys": ["1", "2"]}})], change(1, Condition={"NumericNotEquals": {"s3:max-keys": ["1"]}}), {("high", "condition-weakened")}),
+    ("an exclusion of dates that excludes less", [change(1, Condition={"DateNotEquals": {"aws:CurrentTime": ["2026-01-01", "2026-01-02"]}})], change(1, Condition={"DateNotEquals": {"aws:CurrentTime": ["2026-01-01"]}}), {("high", "condition-weakened")}),
+    ("a wildcard in a test that had none", [change(1, Condition={"StringLike": {"kms:ViaService": "s3.eu-west-1.amazonaws.com"}})], change(1, Condition={"StringLike": {"kms:ViaService": "s3.*"}}), {("high", "condition-weakened")}),
     ("functions changed in what they run", [], more(allow("lambda:UpdateFunctionConfiguration", "<functions-authorizer.arn>")), {("high", "allow-escalating")}),
+    ("models signed", [], more(allow("kms:Sign", "<signing-key.arn>")), {("high", "allow-escalating")}),
     ("blocks of snapshots read", [], more(allow("ebs:GetSnapshotBlock", "<snapshot.arn>")), {("medium", "allow")}),
 ]  # fmt: skip
 
@@ -125,12 +126,12 @@ NEUTRAL: list[tuple[str, Patch]] = [
     ("a trust policy as text", reshaped(TRUST, "assumeRolePolicy")),
     ("a key policy in another form", reshaped("storage-models-key")),
     ("a bucket policy in another form", reshaped("storage-data-policy")),
-    ("an action that a wildcard has already", more(allow("s3:getobject", f"{MODELS}/*"))),
-    ("a narrower resource beside the wider one", more(allow("s3:GetObject", f"{MODELS}/public/*"))),
+    ("an action that a wildcard has already", more(allow("s3:getobject", f"{MODELS}/gpt2-botocore/1/*"))),
+    ("a narrower resource beside the wider one", more(allow("s3:GetObject", f"{MODELS}/gpt2-botocore/1/public/*"))),
     ("another name of a statement", change(0, Sid="Renamed")),
-    ("a condition in another case", change(2, Condition={"StringEquals": {"KMS:viaservice": ["s3.eu-west-1.amazonaws.com"]}})),
-    ("a test for likeness without wildcards", change(2, Condition={"StringLike": {"kms:ViaService": "s3.eu-west-1.amazonaws.com"}})),
-    ("one statement as two", statements(ROLE, lambda found: (found.append({**found[5], "Action": "logs:PutLogEvents"}), found[5].update(Action="logs:CreateLogStream")))),
+    ("a condition in another case", change(1, Condition={"StringEquals": {"KMS:viaservice": ["s3.eu-west-1.amazonaws.com"]}})),
+    ("a test for likeness without wildcards", change(1, Condition={"StringLike": {"kms:ViaService": "s3.eu-west-1.amazonaws.com"}})),
+    ("one statement as two", statements(ROLE, lambda found: (found.append({**found[4], "Action": "logs:PutLogEvents"}), found[4].update(Action="logs:CreateLogStream")))),
 ]  # fmt: skip
 
 
@@ -155,7 +156,7 @@ def test_the_same_policy_in_other_words_is_no_finding(prod: dict[str, Any], name
 
 
 def test_a_narrowing_weighs_nothing(prod: dict[str, Any]) -> None:
-    head = patched(prod, change(0, Resource=[f"{MODELS}/public/*"]))
+    head = patched(prod, change(0, Resource=[f"{MODELS}/gpt2-botocore/1/*"]))
     (found,) = review(patched(prod), head, base="a", head="b").findings
     assert (found.direction, found.severity, found.resource) == ("narrower", "none", TRUST)
 
@@ -170,7 +171,7 @@ def test_a_policy_that_became_unknown_is_unknown_and_not_safe(prod: dict[str, An
 
 
 def test_a_finding_says_what_from_what_to_and_by_which_resource(prod: dict[str, Any]) -> None:
-    (found,) = review(patched(prod), patched(prod, lose(2, "Condition")), base="a", head="b").findings
+    (found,) = review(patched(prod), patched(prod, lose(1, "Condition")), base="a", head="b").findings
     assert found.before == (
         "kms:Decrypt on <storage-models-key.arn> if kms:ViaService StringEquals s3.eu-west-1.amazonaws.com"
     )

@@ -59,7 +59,7 @@ def override(rate: int, burst: int) -> dict[str, Any]:
     return {
         "methodPath": "v1~1chat~1completions/POST",
         "restApi": "<gateway-api.id>",
-        "settings": {**limits, "loggingLevel": "OFF", "metricsEnabled": True},
+        "settings": {**limits, "loggingLevel": "ERROR", "metricsEnabled": True},
     }
 
 
@@ -112,7 +112,7 @@ CASES: list[tuple[str, list[Patch], Patch, Expected]] = [
     ("calls sent to other targets", [], put("balancer-https", "defaultActions.0.targetGroupArn", "arn:aws:elasticloadbalancing:eu-west-1:999999999999:targetgroup/x/1"), {("medium", "changed", "listener-target", "balancer-https")}),
     ("a rule of the listener", [], add("aws:lb/listenerRule:ListenerRule", "x", {"priority": 1, "actions": [{"type": "forward", "targetGroupArn": "<other.arn>"}]}), {("medium", "wider", "listener-rule", "x")}),
     ("health asked for without TLS", [], put("balancer-targets", "healthCheck.protocol", "HTTP"), {("medium", "wider", "target-health", "balancer-targets")}),
-    ("another region", [], provider(region="us-east-1"), {("medium", "changed", "provider-region", "aws"), ("none", "narrower", "fixed-cost", "modelkeep-prod")}),
+    ("another region", [], provider(region="us-east-1"), {("medium", "changed", "provider-region", "aws"), ("none", "narrower", "fixed-cost", "modelkeep-prod"), ("low", "changed", "fleet-cost", "fleet-group")}),
     ("another role of the deployment", [], provider(assumeRoles=[{"roleArn": "arn:aws:iam::999999999999:role/x"}]), {("medium", "changed", "provider-identity", "aws")}),
     ("any account taken", [provider(allowedAccountIds=["222222222222"])], provider(allowedAccountIds=[]), {("high", "wider", "provider-account", "aws")}),
     # Protection.
@@ -132,7 +132,7 @@ def test_what_is_elsewhere_or_not_shown_is_judged(
 
 # what the change does, and what must be listed as not judged
 UNJUDGED: list[tuple[str, list[Patch], Patch, str]] = [
-    ("a type without rules", [add("aws:cloudwatch/logDataProtectionPolicy:LogDataProtectionPolicy", "x", {"policyDocument": "{}", "logGroupName": "y"})], drop("x"), "aws:cloudwatch/logDataProtectionPolicy:LogDataProtectionPolicy (x)"),
+    ("a type without rules", [add("aws:cloudwatch/logSubscriptionFilter:LogSubscriptionFilter", "x", {"filterPattern": "", "logGroup": "y"})], drop("x"), "aws:cloudwatch/logSubscriptionFilter:LogSubscriptionFilter (x)"),
     ("a policy type without rules", [], add("aws:s3/accessPoint:AccessPoint", "x", {"policy": "{}"}), "aws:s3/accessPoint:AccessPoint (x)"),
     ("another provider's type", [], add("aws-native:iam:Role", "x", {}), "aws-native:iam:Role (x)"),
     ("a command", [], add("command:local:Command", "x", {"create": "true"}), "command:local:Command (x)"),
