@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,27 @@ _IGNORED = {"__pycache__", ".DS_Store"}
 def resolve(value: Any, *, directory: Path) -> Any:
     """`value` with every relative path of an asset or archive made absolute against `directory`."""
     if isinstance(value, Asset):
-        return value if value.path is None else Asset(path=str((directory / value.path).resolve()))
+        return value if value.path is None else replace(value, path=str((directory / value.path).resolve()))
     if isinstance(value, Archive):
         if value.assets is not None:
-            return Archive(assets={name: resolve(item, directory=directory) for name, item in value.assets.items()})
-        return value if value.path is None else Archive(path=str((directory / value.path).resolve()))
+            assets = {name: resolve(item, directory=directory) for name, item in value.assets.items()}
+            return replace(value, assets=assets)
+        return value if value.path is None else replace(value, path=str((directory / value.path).resolve()))
     if isinstance(value, dict):
         return {key: resolve(item, directory=directory) for key, item in value.items()}
     if isinstance(value, list):
         return [resolve(item, directory=directory) for item in value]
+    return value
+
+
+def with_files(value: Any, source: Any) -> Any:
+    """`value`, in which files are digests, with the files that stand at the same places in `source`."""
+    if isinstance(source, Asset | Archive):
+        return source
+    if isinstance(value, dict) and isinstance(source, Mapping):
+        return {key: with_files(item, source.get(key)) for key, item in value.items()}
+    if isinstance(value, list) and isinstance(source, list) and len(value) == len(source):
+        return [with_files(item, other) for item, other in zip(value, source, strict=True)]
     return value
 
 

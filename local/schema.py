@@ -1,4 +1,4 @@
-"""What pulumi_aws says of a resource type: its class, its inputs, which of them are required, its outputs."""
+"""What a provider's own SDK says of a resource type: its class, its inputs, which of them are required, its outputs."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ class TypeSchema:
 
 @functools.cache
 def type_schema(token: str) -> TypeSchema:
-    """The schema of an `aws:module/name:Class` token, read from pulumi_aws; raises KeyError for no such class."""
-    _, module, class_name = token.split(":")
+    """The schema of a `package:module/name:Class` token, from the package's SDK; raises KeyError for no such class."""
+    sdk, module, class_name = token.split(":")
     name = module.split("/")[0]
-    package = importlib.import_module(f"pulumi_aws.{_MODULES.get(name, name)}")
+    place = "" if name == "index" else f".{_MODULES.get(name, name)}"
+    package = importlib.import_module(f"pulumi_{sdk.replace('-', '_')}{place}")
     resource = getattr(package, class_name, None)
     if resource is None:
         raise KeyError(token)

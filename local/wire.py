@@ -21,6 +21,18 @@ ASSET: Final = "c44067f5952c0a294b673a41bacd8c17"
 ARCHIVE: Final = "0def7320c3a5731c473e5ecbe6d01bc7"
 RESOURCE: Final = "5cf8f73096256a8f31e491e813e4eb8e"
 UNKNOWN_TEXT: Final = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+# The real engine may also say of what type an unknown will be: boolean, number, list, asset, archive, object.
+_UNKNOWN_TEXTS: Final = frozenset(
+    {
+        UNKNOWN_TEXT,
+        "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7",
+        "3eeb2bf0-c639-47a8-9e75-3b44932eb421",
+        "6a19a0b0-7e62-4c92-b797-7f8e31da9cc2",
+        "030794c1-ac77-496b-92df-f27374a8bd58",
+        "e48ece36-62e2-4504-bad9-02848725956a",
+        "dd056dcd-154b-4c76-9bd3-c8f88648b5ff",
+    }
+)
 
 Path = tuple[str | int, ...]
 Struct: TypeAlias = struct_pb2.Struct
@@ -41,18 +53,26 @@ UNKNOWN: Final = Unknown()
 
 @dataclass(frozen=True)
 class Asset:
-    """A file that goes into the deployment: at `path`, or with the content `text`."""
+    """A file that goes into the deployment: at `path`, or with the content `text`.
+
+    The real engine adds a `hash` of the content; where it compares or deletes, it sends nothing else.
+    """
 
     path: str | None = None
     text: str | None = None
+    hash: str | None = None
 
 
 @dataclass(frozen=True)
 class Archive:
-    """Files that go into the deployment together: a directory or zip file at `path`, or `assets` by name."""
+    """Files that go into the deployment together: a directory or zip file at `path`, or `assets` by name.
+
+    `hash` is as an Asset's.
+    """
 
     path: str | None = None
     assets: Mapping[str, Any] | None = None
+    hash: str | None = None
 
 
 def empty() -> Any:
@@ -84,7 +104,7 @@ def _decode(value: Any, *, path: Path, secrets: set[Path]) -> Any:
         return [_decode(item, path=(*path, index), secrets=secrets) for index, item in enumerate(value)]
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    return UNKNOWN if value == UNKNOWN_TEXT else value
+    return UNKNOWN if isinstance(value, str) and value in _UNKNOWN_TEXTS else value
 
 
 def _decode_marked(marker: str, value: dict[str, Any], *, path: Path, secrets: set[Path]) -> Any:
@@ -93,13 +113,13 @@ def _decode_marked(marker: str, value: dict[str, Any], *, path: Path, secrets: s
         return _decode(value.get("value"), path=path, secrets=secrets)
     if marker == RESOURCE:
         identity = value["id"] if "id" in value else value["urn"]
-        return UNKNOWN if identity in ("", UNKNOWN_TEXT) else identity
+        return UNKNOWN if identity == "" or identity in _UNKNOWN_TEXTS else identity
     if marker == ASSET:
-        return Asset(path=value.get("path"), text=value.get("text"))
+        return Asset(path=value.get("path"), text=value.get("text"), hash=value.get("hash"))
     if marker == ARCHIVE:
         assets = value.get("assets")
         decoded = None if assets is None else _decode(assets, path=path, secrets=secrets)
-        return Archive(path=value.get("path"), assets=decoded)
+        return Archive(path=value.get("path"), assets=decoded, hash=value.get("hash"))
     raise ValueError(f"property {show_path(path)} has the unknown marker {marker}")
 
 
@@ -117,11 +137,11 @@ def _encode(value: Any, *, path: Path, secrets: set[Path]) -> Any:
 
 def _encode_files(value: Asset | Archive, *, path: Path, secrets: set[Path]) -> dict[str, Any]:
     if isinstance(value, Asset):
-        content = {"path": value.path} if value.path is not None else {"text": value.text}
-        return {SIGNATURE: ASSET, **content}
-    if value.assets is None:
-        return {SIGNATURE: ARCHIVE, "path": value.path}
-    return {SIGNATURE: ARCHIVE, "assets": _encode(dict(value.assets), path=path, secrets=secrets)}
+        content = {SIGNATURE: ASSET, "path": value.path, "text": value.text, "hash": value.hash}
+    else:
+        assets = None if value.assets is None else _encode(dict(value.assets), path=path, secrets=secrets)
+        content = {SIGNATURE: ARCHIVE, "path": value.path, "assets": assets, "hash": value.hash}
+    return {key: item for key, item in content.items() if item is not None}
 
 
 def has_unknown(value: Any) -> bool:
