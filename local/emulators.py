@@ -2,13 +2,15 @@
 
 `ministack` takes what runs for real there (lambdas, S3, DynamoDB, KMS, logs, alarms …), moto's server the control
 planes it keeps more fully (EC2, API Gateway, WAF, auto scaling …). boto3's own AWS_ENDPOINT_URL_<SERVICE> variables
-split the services between them.
+split the services between them. ministack answers by TLS alone and enforces IAM: only CREDENTIALS are the account's
+root, and a role's session may what its policies say.
 """
 
 import atexit
 import contextlib
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -25,6 +27,7 @@ from typing import Any, Self
 import boto3
 from botocore.config import Config
 
+from local.certificate import make_certificate
 from local.errors import LocalError
 from local.guard import Guard, end_groups
 from local.interrupts import postponed
@@ -61,7 +64,18 @@ SERVICES: Mapping[str, tuple[str, str]] = {
     "ssm": ("SSM", "moto"),  # has the public AMI parameters that every account can read; ministack refuses to hold them
     "wafv2": ("WAFV2", "moto"),
 }
+# Where no emulator enforces IAM -> why.
+NOT_ENFORCED: Mapping[str, str] = {
+    "services of moto": "moto knows no role of ministack's and lets every caller in",
+    "roles of AWS's services": "flow logs, access logs, schedules, CloudTrail and scaling take on no role here",
+    "keys of logs, queues, topics, volumes and functions": (
+        "ministack does not encrypt there; it asks for the key of a bucket, a table or a secret"
+    ),
+    "policies of VPC endpoints": "there is no network here",
+    "traces": "no emulator takes any",
+}
 _HEALTH_PATH = {"ministack": "/_ministack/health", "moto": "/moto-api/data.json"}
+_SCHEME = {"ministack": "https", "moto": "http"}
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV")
 
 
@@ -95,6 +109,7 @@ class Emulators:
         self._client_lock = threading.Lock()
         self._guard = Guard()
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._certificate: tuple[Path, Path] | None = None  # with its key
 
     @property
     def pids(self) -> list[int]:
@@ -118,14 +133,15 @@ class Emulators:
         self._scratch = tempfile.TemporaryDirectory(prefix="emulators-", dir=self.log_dir.parent)
         atexit.register(self.stop)
         try:
-            urls = {name: f"http://{self.host}:{self._port(name)}" for name in _HEALTH_PATH}
+            self._certificate = make_certificate(Path(self._scratch.name), host=self.host)
+            urls = {name: f"{_SCHEME[name]}://{self.host}:{self._port(name)}" for name in _HEALTH_PATH}
             self.endpoints = {service: urls[emulator] for service, (_, emulator) in SERVICES.items()}
             for name, url in urls.items():
                 with postponed():
                     self._children.append(self._spawn(name=name, url=url))
             deadline = time.monotonic() + START_SECONDS
             for child in self._children:
-                _await_answer(child, deadline=deadline)
+                _await_answer(child, certificate=self._certificate[0], deadline=deadline)
         except BaseException:
             self.stop()
             raise
@@ -147,7 +163,7 @@ class Emulators:
             self._clients.clear()
         if self._scratch is not None:
             self._scratch.cleanup()
-            self._scratch = None
+            self._scratch = self._certificate = None
 
     def environment(self) -> dict[str, str]:
         """The variables that make any AWS SDK in a child process talk to the emulators; not a whole environment."""
@@ -157,6 +173,7 @@ class Emulators:
             "AWS_REGION": self.region,
             "AWS_DEFAULT_REGION": self.region,
             "AWS_EC2_METADATA_DISABLED": "true",
+            **({"AWS_CA_BUNDLE": str(self._certificate[0])} if self._certificate else {}),
             # Neither the user's profile nor a proxy of this machine may come between.
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
@@ -189,6 +206,7 @@ class Emulators:
             ),
             aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+            verify=str(self._certificate[0]) if self._certificate else None,
         )
 
     def _port(self, name: str) -> int:
@@ -219,7 +237,7 @@ class Emulators:
         return _Child(name=name, process=process, url=url, log_file=log_file)
 
     def _child_environment(self, name: str, *, port: str) -> dict[str, str]:
-        assert self._scratch is not None  # noqa: S101 - start() made it
+        assert self._scratch is not None and self._certificate is not None  # noqa: S101, PT018 - start() made both
         environment = {key: os.environ[key] for key in _INHERITED if key in os.environ}
         environment |= {"TMPDIR": self._scratch.name, "PYTHONUNBUFFERED": "1"}
         if name == "moto":
@@ -230,6 +248,10 @@ class Emulators:
         # Lambdas run as children of ministack and inherit its environment, so the split of services reaches them.
         return environment | {
             **self.environment(),
+            "AUTH": "true",
+            "USE_SSL": "1",
+            "MINISTACK_SSL_CERT": str(self._certificate[0]),
+            "MINISTACK_SSL_KEY": str(self._certificate[1]),
             "GATEWAY_PORT": port,
             "BIND_HOST": self.host,
             "MINISTACK_HOST": self.host,
@@ -245,12 +267,13 @@ class Emulators:
 
 def _command(name: str, *, host: str, port: str) -> list[str]:
     if name == "ministack":
-        return [sys.executable, "-m", "ministack"]
-    return [sys.executable, "-m", "moto.server", "-H", host, "-p", port]
+        return [sys.executable, "-m", "local.ministack_server"]
+    return [sys.executable, "-m", "local.moto_server", "-H", host, "-p", port]
 
 
-def _await_answer(child: _Child, *, deadline: float) -> None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def _await_answer(child: _Child, *, certificate: Path, deadline: float) -> None:
+    trusting = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=str(certificate)))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), trusting)
     while True:
         if child.process.poll() is not None:
             raise LocalError(
