@@ -15,24 +15,43 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pulumi.runtime import Settings, configure, set_all_config
 from pulumi.runtime.stack import run_in_stack
 
+from local.aliases import STACK
 from local.calls import Caller
-from local.emulators import Emulators
 from local.errors import LocalError
+from local.journal import Journal, recover
 from local.monitor import EngineLog, Monitor
 from local.project import Project, load_project
-from local.records import Deployment, NotEmulated, Progress, ResourceRecord, to_json
+from local.records import Deployment, NotEmulated, Progress, ResourceRecord, plan_json, to_json
 from local.run import Run
-from local.state import write_state
+from local.state import load_state, write_state
 
-__all__ = ["Deployment", "NotEmulated", "Progress", "ResourceRecord", "preview", "to_json", "up"]
+__all__ = [
+    "Deployment",
+    "NotEmulated",
+    "Progress",
+    "ResourceRecord",
+    "deployed",
+    "plan",
+    "plan_json",
+    "preview",
+    "to_json",
+    "up",
+]
 
 THREADS = 16  # API calls at a time; Pulumi's own default is four per core and waits far longer on each
 _one_run = threading.Lock()
+
+
+class HasClient(Protocol):
+    """The emulators, as far as a deployment needs them."""
+
+    def client(self, service: str, /) -> Any:
+        """A boto3 client of `service`."""
 
 
 def preview(*, root: Path, stack: str, config_file: Path | None = None) -> Deployment:
@@ -44,27 +63,55 @@ def preview(*, root: Path, stack: str, config_file: Path | None = None) -> Deplo
     return execute(Run(project=project, caller=None, on_progress=None))
 
 
+def plan(
+    *, root: Path, stack: str, emulators: HasClient, state_file: Path, config_file: Path | None = None
+) -> Deployment:
+    """What `up` would do to the stack that `state_file` tells of; its `steps` say it for every resource.
+
+    Makes nothing; the emulators are asked by data sources alone. What is not known yet counts as changed.
+    """
+    project = load_project(root=root, stack=stack, config_file=config_file)
+    state = recover(state_file.resolve())
+    return execute(Run(project=project, caller=Caller(emulators.client), on_progress=None, state=state))
+
+
 def up(
     *,
     root: Path,
     stack: str,
-    emulators: Emulators,
+    emulators: HasClient,
     state_file: Path,
     config_file: Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Deployment:
-    """Make everything in `stack` through the emulators, concurrently and in the order of dependence.
+    """Make `stack` in the emulators what the program says, concurrently and in the order of dependence.
 
-    Writes `state_file` whether or not it succeeds, with what was made. After a first failure nothing more is made and
-    LocalError names the resource, the API call and AWS's own message; `on_progress` is called from several threads.
+    What `state_file` has already stays, is changed in place, replaced or deleted. It is written whether or not this
+    succeeds, so that another run goes on from there. After a first failure nothing more is done and LocalError names
+    the resource, the API call and AWS's own message; `on_progress` is called from several threads.
     """
     project = load_project(root=root, stack=stack, config_file=config_file)
     state_file = state_file.resolve()
-    run = Run(project=project, caller=Caller(emulators.client), on_progress=on_progress)
+    state, journal = recover(state_file), Journal(state_file)
+    run = Run(project=project, caller=Caller(emulators.client), on_progress=on_progress, state=state, journal=journal)
     try:
         return execute(run)
     finally:
-        write_state(run.deployment(), state_file)
+        write_state(run.deployment(), state_file, state=run.existing())
+        journal.close()
+
+
+def deployed(*, stack: str, state_file: Path) -> Deployment:
+    """The deployment that a state file tells of; raises LocalError when it cannot be read."""
+    records = [record for record in load_state(state_file).resources if not record.delete_pending]
+    own = next((record for record in records if record.type == STACK), None)
+    return Deployment(
+        stack=stack,
+        resources=records,
+        outputs={} if own is None else dict(own.outputs),
+        not_emulated=[],
+        secret_outputs=frozenset() if own is None else own.secret_outputs,
+    )
 
 
 def execute(run: Run) -> Deployment:
@@ -105,6 +152,7 @@ def _run_program(run: Run) -> None:
 async def _main(run: Run) -> None:
     try:
         await run_in_stack(lambda: _program(run.project))
+        run.finish()
     finally:
         run.close()  # whatever comes next, a Ctrl-C too: nothing more is made
 

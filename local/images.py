@@ -14,10 +14,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from local.errors import LocalError
+from local.changes import changed_inputs
+from local.errors import LocalError, NotReadableError
 from local.provider import Subject
-from local.records import NotEmulated
+from local.records import Difference, NotEmulated
 from local.types import NOT_EMULATED
+from local.wire import has_unknown
 
 IMAGE = "docker-build:index:Image"
 
@@ -28,7 +30,12 @@ class ImageProvider:
     def __init__(self, *, directory: Path) -> None:
         self._directory = directory
 
-    def check(self, subject: Subject, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def check(
+        self,
+        subject: Subject,
+        inputs: Mapping[str, Any],
+        old_inputs: Mapping[str, Any] | None = None,  # noqa: ARG002 - protocol
+    ) -> dict[str, Any]:
         """The inputs as they are; raises LocalError for another type or a context that is no directory."""
         if subject.type != IMAGE:
             raise LocalError(
@@ -43,15 +50,18 @@ class ImageProvider:
         """The image as a whole."""
         return [NotEmulated(urn=subject.urn, type=subject.type, property="", reason=NOT_EMULATED[IMAGE])]
 
-    def planned(self, subject: Subject, inputs: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - protocol
+    def planned(
+        self,
+        subject: Subject,  # noqa: ARG002 - protocol
+        inputs: Mapping[str, Any],
+        old_outputs: Mapping[str, Any] | None = None,  # noqa: ARG002 - protocol
+    ) -> dict[str, Any]:
         """The inputs; everything else comes with creation."""
         return dict(inputs)
 
     def create(self, subject: Subject, inputs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """The image's reference: its first tag with a digest over the context's files."""
-        context = (self._directory / inputs["context"]["location"]).resolve()
-        dockerfile = (self._directory / inputs["dockerfile"]["location"]).resolve()
-        digest = context_digest(context=context, dockerfile=dockerfile)
+        digest = self._digest(inputs)
         tags = inputs.get("tags") or []
         if not tags:
             raise LocalError(
@@ -66,7 +76,43 @@ class ImageProvider:
 
     def read(self, subject: Subject, resource_id: str, inputs: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """Images are not kept; raises LocalError."""
-        raise LocalError(f"{subject.type} {subject.name}: images cannot be read here; there is no container engine")
+        raise NotReadableError(
+            f"{subject.type} {subject.name}: images cannot be read here; there is no container engine"
+        )
+
+    def diff(
+        self,
+        subject: Subject,  # noqa: ARG002 - protocol
+        resource_id: str,  # noqa: ARG002 - protocol
+        old_inputs: Mapping[str, Any],
+        old_outputs: Mapping[str, Any],
+        new_inputs: Mapping[str, Any],
+    ) -> Difference:
+        """What changes between the inputs, and the files of the context where those do; an image is built anew."""
+        changed = changed_inputs(old_inputs, new_inputs)
+        if not has_unknown(new_inputs) and self._digest(new_inputs) != old_outputs.get("digest"):
+            changed = (*changed, "contextHash")
+        return Difference(changed=changed)
+
+    def update(
+        self,
+        subject: Subject,
+        resource_id: str,  # noqa: ARG002 - protocol
+        old_inputs: Mapping[str, Any],  # noqa: ARG002 - protocol
+        old_outputs: Mapping[str, Any],  # noqa: ARG002 - protocol
+        new_inputs: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """The image's new reference; its id stays, as with the real provider."""
+        _, outputs = self.create(subject, new_inputs)
+        return outputs
+
+    def delete(self, subject: Subject, resource_id: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
+        """Nothing: no image was made."""
+
+    def _digest(self, inputs: Mapping[str, Any]) -> str:
+        context = (self._directory / inputs["context"]["location"]).resolve()
+        dockerfile = (self._directory / inputs["dockerfile"]["location"]).resolve()
+        return context_digest(context=context, dockerfile=dockerfile)
 
     def invoke(self, token: str, arguments: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - protocol
         """The package has no data sources; raises LocalError."""

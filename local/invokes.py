@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from botocore.session import get_session
+from cryptography.hazmat.primitives import serialization
 
 from local.errors import LocalError
 from local.types.spec import Made
@@ -116,6 +117,26 @@ def _user_and_password(token: str) -> dict[str, str]:
     return {"userName": user, "password": password}
 
 
+def _public_key(made: Made) -> dict[str, Any]:
+    answer = made.call("kms", "GetPublicKey", KeyId=made.inputs["keyId"])
+    return {
+        "id": answer["KeyId"],
+        "arn": answer["KeyId"],
+        "keyId": made.inputs["keyId"],
+        "customerMasterKeySpec": answer["KeySpec"],
+        "keyUsage": answer["KeyUsage"],
+        "signingAlgorithms": answer.get("SigningAlgorithms", []),
+        "encryptionAlgorithms": answer.get("EncryptionAlgorithms", []),
+        "publicKey": base64.b64encode(answer["PublicKey"]).decode(),
+        "publicKeyPem": _pem(answer["PublicKey"]),
+    }
+
+
+def _pem(der: bytes) -> str:
+    key = serialization.load_der_public_key(der)
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
+
+
 INVOKES: Mapping[str, Invoke] = {
     "aws:index/getCallerIdentity:getCallerIdentity": _caller_identity,
     "aws:index/getRegion:getRegion": _region,
@@ -123,6 +144,7 @@ INVOKES: Mapping[str, Invoke] = {
     "aws:index/getAvailabilityZones:getAvailabilityZones": _availability_zones,
     "aws:ssm/getParameter:getParameter": _parameter,
     "aws:ec2/getManagedPrefixList:getManagedPrefixList": _prefix_list,
+    "aws:kms/getPublicKey:getPublicKey": _public_key,
     "aws:ecr/getAuthorizationToken:getAuthorizationToken": _registry_token,
 }
 

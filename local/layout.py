@@ -46,6 +46,14 @@ class Layout:
     def lock_file(self, stack: str) -> Path:
         return self.stack_dir(stack) / "lock"
 
+    def change_lock_file(self, stack: str) -> Path:
+        """Held by whoever changes a stack that is up."""
+        return self.stack_dir(stack) / "change.lock"
+
+    def handover_file(self, stack: str) -> Path:
+        """What whoever has changed a stack leaves for the process that runs it."""
+        return self.stack_dir(stack) / "handover.json"
+
     def make_stack_dir(self, stack: str) -> Path:
         """Creates the directories of a stack, closed to other users, and returns the stack's own."""
         directory = self.stack_dir(stack)

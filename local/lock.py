@@ -37,6 +37,17 @@ def running(lock_file: Path, *, stack: str) -> Iterator[None]:
             file.truncate(0)
 
 
+@contextlib.contextmanager
+def changing(lock_file: Path, *, stack: str) -> Iterator[None]:
+    """Holds the right to change a stack that is up; raises LocalError when another process is at it."""
+    with lock_file.open("a+", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LocalError(f"stack {stack} is being changed by another process: try again when it is done") from error
+        yield
+
+
 def holder(lock_file: Path) -> int | None:
     """Process id of whoever runs the stack, or None when nobody does."""
     if not lock_file.exists():

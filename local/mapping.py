@@ -10,26 +10,18 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import botocore.session
 from botocore.model import ListShape, MapShape, OperationModel, ServiceModel, Shape, StructureShape
 
+from local.errors import Problem
 from local.wire import Unknown
 
 # Shapes of a name with a value, which Pulumi writes as a map: tags, dimensions, attributes.
 PAIRS = ({"key", "value"}, {"tagkey", "tagvalue"}, {"name", "value"}, {"name", "values"})
 
 Convert = Callable[[Any], Any]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One input that could not be mapped: where, and what is wrong with it."""
-
-    path: str
-    reason: str
 
 
 @functools.cache

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from local.archives import describe
 from local.wire import Archive, Asset, Path, Unknown, replace_secrets, show_path
@@ -12,10 +12,17 @@ from local.wire import Archive, Asset, Path, Unknown, replace_secrets, show_path
 SECRET_SHOWN = "<secret>"  # noqa: S105 - a marker, not a secret
 UNKNOWN_SHOWN = "<unknown>"
 
+Operation = Literal["same", "create", "update", "replace", "delete"]
+OPERATIONS: tuple[Operation, ...] = ("create", "update", "replace", "delete", "same")
+
 
 @dataclass(frozen=True)
 class ResourceRecord:
-    """One registered resource. Values are plain; `secret_inputs` and `secret_outputs` are the paths that are secret."""
+    """One registered resource. Values are plain; `secret_inputs` and `secret_outputs` are the paths that are secret.
+
+    `seed` is what its automatic names are made with. `delete_pending` marks one that is replaced and still has to be
+    deleted, `half_made` one whose creation failed after its first call.
+    """
 
     urn: str
     type: str
@@ -34,6 +41,10 @@ class ResourceRecord:
     protect: bool = False
     retain_on_delete: bool = False
     external: bool = False
+    deleted_with: str = ""
+    seed: str = ""
+    delete_pending: bool = False
+    half_made: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,14 +58,44 @@ class NotEmulated:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """What a provider says of new inputs: which top-level inputs change, and which of them replace the resource.
+
+    Nothing changed means the resource stays as it is. A replacement is made before the old one is deleted, unless
+    `delete_before_replace`: both would have the same name.
+    """
+
+    changed: tuple[str, ...] = ()
+    replaces: tuple[str, ...] = ()
+    delete_before_replace: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a run does, or in a preview would do, with one resource, and which of its inputs ask for it."""
+
+    urn: str
+    type: str
+    name: str
+    operation: Operation
+    changed: tuple[str, ...] = ()
+    replaces: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Deployment:
-    """The outcome of one run; `outputs` are the stack's, plain, with the paths in `secret_outputs` being secret."""
+    """The outcome of one run; `outputs` are the stack's, plain, with the paths in `secret_outputs` being secret.
+
+    `interrupted` names what an earlier run was making when it ended, so that nobody knows whether it exists.
+    """
 
     stack: str
     resources: list[ResourceRecord]
     outputs: dict[str, Any] = field(repr=False)
     not_emulated: list[NotEmulated]
     secret_outputs: frozenset[Path] = frozenset()
+    steps: tuple[Step, ...] = ()
+    interrupted: tuple[str, ...] = ()
 
     def resource(self, resource_type: str, name: str) -> ResourceRecord:
         """The one resource of that type and name; raises KeyError."""
@@ -63,16 +104,21 @@ class Deployment:
                 return record
         raise KeyError(f"{resource_type} {name}")
 
+    def counts(self) -> dict[Operation, int]:
+        """How many resources each operation was for."""
+        return {operation: sum(step.operation == operation for step in self.steps) for operation in OPERATIONS}
+
 
 @dataclass(frozen=True)
 class Progress:
-    """One resource created: how many are done, of how many if known, which, and how long its calls took."""
+    """One resource made, changed or deleted: how many are done, of how many if known, and how long its calls took."""
 
     done: int
     total: int | None
     name: str
     type: str
     seconds: float
+    operation: Operation = "create"
 
 
 def to_json(deployment: Deployment) -> dict[str, Any]:
@@ -103,6 +149,19 @@ def to_json(deployment: Deployment) -> dict[str, Any]:
             for entry in deployment.not_emulated
         ],
     }
+
+
+def plan_json(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    """What was done, or would be, in the order of URNs; resources that stay as they are are in it too."""
+    return [
+        {
+            "urn": step.urn,
+            "operation": step.operation,
+            "changed": list(step.changed),
+            "replaces": list(step.replaces),
+        }
+        for step in sorted(steps, key=lambda step: step.urn)
+    ]
 
 
 def masked(values: Mapping[str, Any], secrets: frozenset[Path]) -> Any:

@@ -7,13 +7,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from local import engine
-from local.edge import create_edge
+from local.balancer import Target
+from local.edge import Edge, create_edge
 from local.emulators import Emulators
 from local.engine import Deployment, Progress
 from local.errors import LocalError
@@ -25,6 +26,18 @@ from local.processes import ProcessLedger
 
 HOST = "127.0.0.1"
 READY_SECONDS = 240.0
+
+
+class Deployed(Protocol):
+    """A stack as it is deployed, whoever runs it: clients of its emulators, and the outputs."""
+
+    @property
+    def emulators(self) -> engine.HasClient:
+        """What makes boto3 clients."""
+
+    @property
+    def deployment(self) -> Deployment:
+        """What the program made."""
 
 
 class LocalStack:
@@ -40,6 +53,9 @@ class LocalStack:
         self._config_file = config_file
         self._ends = contextlib.ExitStack()
         self._fleet: Fleet | None = None
+        self._edge: Edge | None = None
+        self._gateway: GatewayServer | None = None
+        self.handover: dict[str, str] = {}
         self._deployment: Deployment | None = None
         self.tokens: dict[str, str] = {}
         layout.make_stack_dir(stack)
@@ -98,7 +114,11 @@ class LocalStack:
 
     def launch(self) -> Fleet:
         """Starts the fleet; `fleet.wait_ready` says when it serves."""
-        self._fleet = Fleet(
+        self._fleet = self._new_fleet()
+        return self._fleet
+
+    def _new_fleet(self) -> Fleet:
+        fleet = Fleet(
             client=self.emulators.client,
             environment=self.emulators.environment(),
             group=str(self.deployment.outputs["autoscaling_group"]),
@@ -107,21 +127,61 @@ class LocalStack:
             log_dir=self.layout.log_dir(self.stack),
             ledger_file=self.layout.ledger_file(self.stack),
         )
-        self._ends.callback(self._fleet.stop)
-        self._fleet.start()
-        return self._fleet
+        self._ends.callback(fleet.stop)
+        fleet.start()
+        return fleet
 
     def open_gateway(self) -> str:
         """Serves the deployed API and returns its URL."""
-        app = create_edge(
+        self._edge = create_edge(
             client=self.emulators.client,
             api_id=str(self.deployment.outputs["api_id"]),
             stage_name=str(self.deployment.outputs["stage_name"]),
-            balancer=self.fleet,
+            balancer=self,
             log_dir=self.layout.log_dir(self.stack),
         )
-        self._ends.enter_context(GatewayServer(app, listener=self._listener))
+        # A listener of the server's own: it closes that, and another API may be served on the port later.
+        self._gateway = self._ends.enter_context(GatewayServer(self._edge, listener=self._listener.dup()))
         return self.api_url
+
+    def pick(self, load_balancer: str, *, exclude: Collection[str] = ()) -> Target | None:
+        """A target of the fleet that is in service now, for the gateway."""
+        return self.fleet.pick(load_balancer, exclude=exclude)
+
+    def release(self, target: Target) -> None:
+        """The request given to `target` is over."""
+        self.fleet.release(target)
+
+    def take_over(self, deployment: Deployment) -> None:
+        """Follow what another process has deployed in the emulators; nothing is restarted that did not change.
+
+        Instances of another launch template are replaced one by one: `fleet.settled` says when that is done. Raises
+        LocalError.
+        """
+        before, self._deployment = self.deployment.outputs, deployment
+        after = deployment.outputs
+        if after["autoscaling_group"] == before["autoscaling_group"]:
+            self.fleet.take_over(target_group_arn=str(after["target_group_arn"]))
+        else:
+            self._change_fleet()
+        if any(after[name] != before[name] for name in ("api_id", "stage_name")):
+            old = self._gateway
+            self.open_gateway()
+            if old is not None:
+                old.stop()
+        elif self._edge is not None:
+            self._edge.reload()
+
+    def _change_fleet(self) -> None:
+        """Serve from the instances of another group, once they are ready; until then from those of before."""
+        fleet, old = self._new_fleet(), self.fleet
+        try:
+            fleet.wait_ready(READY_SECONDS)
+        except BaseException:
+            fleet.stop()
+            raise
+        self._fleet = fleet
+        old.stop()
 
     def status(self) -> dict[str, Any]:
         """What `modelkeep local status --json` prints, and what commands of another process need to reach this one."""
@@ -138,6 +198,7 @@ class LocalStack:
             "log_dir": str(self.layout.log_dir(self.stack)),
             "outputs": dict(self.deployment.outputs),
             "environment": self.emulators.environment(),
+            "handover": dict(self.handover),
         }
 
     def write_status(self) -> None:

@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from local.errors import LocalError
+from local.changes import changed_inputs
+from local.errors import LocalError, NotReadableError
 from local.provider import Subject
-from local.records import NotEmulated
+from local.records import Difference, NotEmulated
 
 PRIVATE_KEY = "tls:index/privateKey:PrivateKey"
 SELF_SIGNED = "tls:index/selfSignedCert:SelfSignedCert"
@@ -64,7 +65,12 @@ _KEY_USES = {
 class TlsProvider:
     """Makes `tls:` resources; the same in every stack, for it calls nothing."""
 
-    def check(self, subject: Subject, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def check(
+        self,
+        subject: Subject,
+        inputs: Mapping[str, Any],
+        old_inputs: Mapping[str, Any] | None = None,  # noqa: ARG002 - protocol
+    ) -> dict[str, Any]:
         """The inputs as they are; raises LocalError for a type or an input that is not known here."""
         known = _INPUTS.get(subject.type)
         if known is None:
@@ -82,9 +88,14 @@ class TlsProvider:
         """Nothing: keys and certificates are real."""
         return []
 
-    def planned(self, subject: Subject, inputs: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - protocol
-        """The inputs; everything else comes with creation."""
-        return dict(inputs)
+    def planned(
+        self,
+        subject: Subject,  # noqa: ARG002 - protocol
+        inputs: Mapping[str, Any],
+        old_outputs: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """The inputs; everything else comes with creation, or stays as it was."""
+        return {**(old_outputs or {}), **inputs}
 
     def create(self, subject: Subject, inputs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """A new key, or a certificate signed by its own key."""
@@ -94,7 +105,33 @@ class TlsProvider:
 
     def read(self, subject: Subject, resource_id: str, inputs: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """Keys exist in the state only; raises LocalError."""
-        raise LocalError(f"{subject.type} {subject.name}: keys and certificates cannot be read, only made")
+        raise NotReadableError(f"{subject.type} {subject.name}: keys and certificates cannot be read, only made")
+
+    def diff(
+        self,
+        subject: Subject,  # noqa: ARG002 - protocol
+        resource_id: str,  # noqa: ARG002 - protocol
+        old_inputs: Mapping[str, Any],
+        old_outputs: Mapping[str, Any],  # noqa: ARG002 - protocol
+        new_inputs: Mapping[str, Any],
+    ) -> Difference:
+        """Another key or certificate for any change but of when a certificate is renewed."""
+        changed = changed_inputs(old_inputs, new_inputs)
+        return Difference(changed=changed, replaces=tuple(name for name in changed if name != "earlyRenewalHours"))
+
+    def update(
+        self,
+        subject: Subject,  # noqa: ARG002 - protocol
+        resource_id: str,  # noqa: ARG002 - protocol
+        old_inputs: Mapping[str, Any],  # noqa: ARG002 - protocol
+        old_outputs: Mapping[str, Any],
+        new_inputs: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """The outputs with the new inputs: nothing of the key or certificate itself changes."""
+        return {**old_outputs, **new_inputs}
+
+    def delete(self, subject: Subject, resource_id: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
+        """Nothing: it exists in the state only."""
 
     def invoke(self, token: str, arguments: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - protocol
         """No data source of the package is needed; raises LocalError."""

@@ -113,6 +113,7 @@ class Exchange:
     response_length: int = 0
     integration_status: int | None = None
     integration_latency: float | None = None
+    first_content: float | None = None  # seconds from the start of the integration to the answer's first byte
 
     def __post_init__(self) -> None:
         """Give the request the trace id that X-Ray would see."""

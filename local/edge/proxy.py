@@ -85,7 +85,7 @@ class Upstream:
             if response is None:
                 await _send_own(exchange, 503, "no healthy target behind the load balancer, try again shortly", send)
             else:
-                await self._relay(response, exchange, send)
+                await self._relay(response, exchange, send, begun=begun)
         except _BrokenError:
             exchange.integration_latency = loop.time() - begun
             await _send_own(exchange, 502, "the target closed the connection without an answer, send again", send)
@@ -123,7 +123,8 @@ class Upstream:
             taken.remove(target)
             self._balancer.release(target)
 
-    async def _relay(self, response: httpx.Response, exchange: Exchange, send: Send) -> None:
+    async def _relay(self, response: httpx.Response, exchange: Exchange, send: Send, *, begun: float) -> None:
+        loop = asyncio.get_running_loop()
         exchange.status = exchange.integration_status = response.status_code
         await send(
             {
@@ -135,6 +136,8 @@ class Upstream:
         try:
             async with asyncio.timeout(STREAM_TOTAL):
                 async for chunk in response.aiter_raw():
+                    if exchange.first_content is None:
+                        exchange.first_content = loop.time() - begun
                     exchange.response_length += len(chunk)
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except (httpx.TransportError, TimeoutError):

@@ -86,6 +86,7 @@ CONTEXT: Mapping[str, Callable[[Exchange], str | int | None]] = {
     "identity.sourceIp": lambda x: x.request.source_ip,
     "identity.userAgent": lambda x: x.request.header("user-agent"),
     "integration.latency": lambda x: _milliseconds(x.integration_latency),
+    "integration.timeToFirstContent": lambda x: _milliseconds(x.first_content),
     "integration.status": lambda x: x.integration_status,
     "integrationLatency": lambda x: _milliseconds(x.integration_latency),
     "integrationStatus": lambda x: x.integration_status,

@@ -12,6 +12,7 @@ from infra.user_data import BRING_ENVIRONMENT_FILE, ENVIRONMENT_FILE
 from local.errors import LocalError
 
 Client = Callable[[str], Any]
+_LAUNCHING = "autoscaling:EC2_INSTANCE_LAUNCHING"
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,12 @@ class Group:
 
 @dataclass(frozen=True)
 class ServerEnvironment:
-    """The server's environment file as the boot script writes it on an instance."""
+    """The server's environment file as the boot script writes it on an instance, and the role of the instance."""
 
     variables: Mapping[str, str]
     port: int
     drain_seconds: float
+    role_arn: str | None  # None for a template without an instance profile
 
 
 def read_target_group(client: Client, *, arn: str) -> TargetGroup:
@@ -109,19 +111,22 @@ def read_group(client: Client, *, name: str) -> Group:
     template = group.get("LaunchTemplate") or mixed
     if not template:
         raise LocalError(f"auto scaling group {name} has no launch template; its instances would have nothing to run")
+    hooks = client("autoscaling").describe_lifecycle_hooks(AutoScalingGroupName=name)["LifecycleHooks"]
+    # A new instance has until the launch hook's time is over, and its grace period begins only then.
+    boot = max((each["HeartbeatTimeout"] for each in hooks if each["LifecycleTransition"] == _LAUNCHING), default=0)
     return Group(
         instance_ids=tuple(
             item["InstanceId"] for item in group["Instances"] if item["LifecycleState"] in {"Pending", "InService"}
         ),
         desired=int(group["DesiredCapacity"]),
-        grace_seconds=float(group.get("HealthCheckGracePeriod", 0)),
+        grace_seconds=float(boot + group.get("HealthCheckGracePeriod", 0)),
         checks_load_balancer="ELB" in group["HealthCheckType"],
         template=template,
     )
 
 
 def read_server_environment(client: Client, *, template: Mapping[str, str]) -> ServerEnvironment:
-    """The server's environment file out of a launch template version's user data.
+    """The server's environment file out of a launch template version's user data, and the role of its profile.
 
     Raises LocalError when the template, its cloud-config or the file in it is not there or not well formed.
     """
@@ -133,12 +138,25 @@ def read_server_environment(client: Client, *, template: Mapping[str, str]) -> S
     ]
     if not versions or not versions[0]["LaunchTemplateData"].get("UserData"):
         raise LocalError(f"{label} has no user data; deploy the stack again")
-    variables = environment_file(versions[0]["LaunchTemplateData"]["UserData"], label=label)
+    data = versions[0]["LaunchTemplateData"]
+    variables = environment_file(data["UserData"], label=label)
     return ServerEnvironment(
         variables=variables,
         port=int(_number(variables, "MODELKEEP_PORT", label=label)),
         drain_seconds=_number(variables, "MODELKEEP_DRAIN_SECONDS", label=label),
+        role_arn=_role_of(client, profile=data.get("IamInstanceProfile", {}), label=label),
     )
+
+
+def _role_of(client: Client, *, profile: Mapping[str, str], label: str) -> str | None:
+    """The ARN of the role in an instance profile, which is named by its own ARN or its name."""
+    name = profile.get("Name") or profile.get("Arn", "").rpartition("/")[2]
+    if not name:
+        return None
+    roles = client("iam").get_instance_profile(InstanceProfileName=name)["InstanceProfile"]["Roles"]
+    if not roles:
+        raise LocalError(f"instance profile {name} of {label} has no role; deploy the stack again")
+    return str(roles[0]["Arn"])
 
 
 def environment_file(user_data: str, *, label: str) -> dict[str, str]:

@@ -88,6 +88,11 @@ class Instance:
             reason=self._reason,
         )
 
+    def judge_by(self, check: HealthCheck) -> None:
+        """Use another health check from now on; the verdict so far stands."""
+        with self._lock:
+            self._check = self._verdict.check = check
+
     def follow(self) -> None:
         """Begin to follow the process."""
         self._thread.start()

@@ -8,26 +8,31 @@ from pathlib import Path
 from local.balancer import Target
 from local.errors import LocalError
 from local.fleet.addresses import Addresses
-from local.fleet.deployed import ServerEnvironment, TargetGroup
+from local.fleet.deployed import Client, ServerEnvironment, TargetGroup
 from local.fleet.instance import Instance
+from local.fleet.metadata import MetadataService
 from local.fleet.rotation import Rotation
 from local.guard import Guard
 from local.processes import ChildProcess, ProcessLedger
 
 # What a server inherits of this process: no credentials and no settings of the user's.
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")
+# What of `environment` is the account's root's: a server asks the metadata service, and gets its role's session.
+_ROOTS = frozenset({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_EC2_METADATA_DISABLED"})
 
 
 class Launcher:
     """Gives an instance its address, directory, environment and process; not thread-safe.
 
-    `environment` reaches the emulators. All servers of a fleet share one model cache in `state_dir`: a model fetched is
+    `environment` reaches the emulators, whose credentials no server gets: `client` has them, and serves each server its
+    role's. All servers of a fleet share one model cache in `state_dir`: a model fetched is
     renamed into place whole, so two can fetch the same one at once.
     """
 
     def __init__(
         self,
         *,
+        client: Client,
         command: Sequence[str],
         environment: Mapping[str, str],
         base_address: str,
@@ -36,12 +41,17 @@ class Launcher:
         ledger_file: Path,
     ) -> None:
         self._command = tuple(command)
-        self._environment = dict(environment)
+        self._environment = {name: value for name, value in environment.items() if name not in _ROOTS}
+        self._metadata = MetadataService(client)
         self._addresses = Addresses(base=base_address)
         self._state_dir = state_dir
         self._log_dir = log_dir
         self._ledger = ProcessLedger(ledger_file)
         self._guard = Guard()
+
+    def open(self) -> None:
+        """Begin to answer for the instances' metadata."""
+        self._metadata.open()
 
     def launch(
         self,
@@ -59,6 +69,7 @@ class Launcher:
         try:
             process = self._start(target, server=server, address=address, port=port, directory=directory)
         except (LocalError, OSError):
+            self._metadata.forget(instance_id)
             self._addresses.give_back(address)
             raise
         return Instance(
@@ -75,12 +86,14 @@ class Launcher:
         """Forget an instance whose process has ended: its address, its directory, its record."""
         self._guard.release(instance.process.pid)
         self._ledger.discard(pid=instance.process.pid)
+        self._metadata.forget(instance.target.id)
         shutil.rmtree(instance.directory, ignore_errors=True)
         self._addresses.give_back(instance.target.url.rpartition("/")[2].partition(":")[0])
 
     def close(self) -> None:
-        """End the guard; it ends whatever was not cleared."""
+        """End the guard, which ends whatever was not cleared, and the metadata service."""
         self._guard.close()
+        self._metadata.close()
 
     def _start(
         self, target: Target, *, server: ServerEnvironment, address: str, port: int, directory: Path
@@ -93,9 +106,10 @@ class Launcher:
             "MODELKEEP_TLS_DIR": str(directory / "tls") if target.url.startswith("https:") else "",
         }
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        metadata = self._metadata.add(target.id, role_arn=server.role_arn)
         process = ChildProcess(
             command=self._command,
-            environment={**inherited, **self._environment, **server.variables, **overrides},
+            environment={**inherited, **self._environment, **metadata, **server.variables, **overrides},
             directory=directory,
             log_file=self._log_dir / f"server-{target.id}.log",
         )

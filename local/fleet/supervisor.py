@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from local.balancer import Target
 from local.errors import LocalError
@@ -23,6 +24,8 @@ from local.fleet.deployed import (
 )
 from local.fleet.instance import Instance, InstanceStatus
 from local.fleet.launcher import Launcher
+from local.fleet.refresh import Refresh
+from local.fleet.rollouts import Rollouts
 from local.fleet.rotation import Rotation
 
 RECONCILE_SECONDS = 0.5
@@ -36,8 +39,9 @@ class Fleet:
 
     A supervisor thread follows the group through the API: instance ids that are new get a process, ids that are gone
     are drained, a process that died or is unhealthy has its instance terminated, for which the group makes a new one.
-    Changes of the desired capacity are followed whoever makes them; metrics and scaling policies are not acted on here,
-    and running instances keep the launch template version they were started with.
+    Changes of the desired capacity are followed whoever makes them; metrics and scaling policies are not acted on here.
+    Running instances keep the launch template version they were started with until `take_over` asks for the group's;
+    an instance refresh that somebody starts through the API replaces them all.
 
     `state_dir` keeps the servers' model cache and a directory per instance, `log_dir` their logs, `ledger_file`
     (default `pids.json` in `state_dir`) what a later `down` needs to end them. A context manager: no process remains
@@ -63,6 +67,7 @@ class Fleet:
         self._state_dir = state_dir
         self._log_dir = log_dir
         self._launcher = Launcher(
+            client=client,
             command=command,
             environment=environment,
             base_address=base_address,
@@ -71,6 +76,8 @@ class Fleet:
             ledger_file=ledger_file or state_dir / "pids.json",
         )
         self._rotation = Rotation()
+        self._refresh = Refresh()
+        self._rollouts = Rollouts(client, group=group)
         self._target_group: TargetGroup | None = None
         self._instances: dict[str, Instance] = {}
         self._given_up: set[str] = set()  # ids whose start has failed, to be replaced after a pause
@@ -104,6 +111,7 @@ class Fleet:
         try:
             self._target_group = read_target_group(self._client, arn=self._target_group_arn)
             read_server_environment(self._client, template=read_group(self._client, name=self._group_name).template)
+            self._launcher.open()
             self._thread.start()
         except BaseException as error:
             self.stop()
@@ -128,6 +136,39 @@ class Fleet:
                     time.monotonic() >= deadline
                 ):
                     raise LocalError(f"the fleet is not ready after {timeout:g} s: {self._missing()}")
+
+    def take_over(self, *, target_group_arn: str) -> None:
+        """Follow what was deployed anew: read the target group again, and refresh instances of another template.
+
+        Servers that run from what the group has already are left alone; `settled` says when it is done. Raises
+        LocalError when it cannot be read.
+        """
+        try:
+            target_group = read_target_group(self._client, arn=target_group_arn)
+            template = read_group(self._client, name=self._group_name).template
+            read_server_environment(self._client, template=template)
+        except (BotoCoreError, ClientError) as error:
+            raise LocalError(f"cannot read what was deployed for {self._group_name}: {error}") from error
+        with self._changed:
+            speaks_otherwise = self._target_group is None or target_group.scheme != self._target_group.scheme
+            self._target_group_arn, self._target_group = target_group_arn, target_group
+            self._refresh.begin(everything=speaks_otherwise)
+            for instance in self._instances.values():
+                instance.judge_by(target_group.health_check)
+            self._complete, self._failed_starts, self._not_before = False, 0, 0.0
+        self._wake.set()
+
+    def settled(self) -> bool:
+        """Whether every instance that the group wants is ready, and of its template.
+
+        Raises LocalError when starts keep failing; the servers of before go on then.
+        """
+        with self._lock:
+            if not self._complete and self._failed_starts >= START_ATTEMPTS:
+                raise LocalError(self._failure)
+            if not self._thread.is_alive():
+                raise LocalError(f"the fleet of {self._group_name} is not running; bring the stack down and up")
+            return self._complete
 
     def stop(self) -> None:
         """End every server, also one that is just starting; safe to call twice, and before `start`."""
@@ -165,23 +206,49 @@ class Fleet:
             self._wake.clear()
             try:
                 self._reconcile()
-            except (BotoCoreError, ClientError, LocalError, OSError) as error:
+            except (BotoCoreError, ClientError, ResponseParserError, LocalError, OSError) as error:
                 self._troubled(str(error))  # what runs goes on running; the next round tries again
             self._wake.wait(RECONCILE_SECONDS)
 
     def _reconcile(self) -> None:
         """One round: compare the group with the processes, and do what is missing."""
         group = read_group(self._client, name=self._group_name)
+        if self._rollouts.begun():
+            self._roll_out()
         for instance in list(self._instances.values()):
             if instance.target.id not in group.instance_ids:
-                self._let_go(instance)
+                if instance.ended or not self._refresh.holds(instance.target.id):
+                    self._let_go(instance)
             elif self._is_lost(instance, group=group):
                 self._replace(instance)
         for instance_id in group.instance_ids:
             held_back = self._stopping.is_set() or time.monotonic() < self._not_before
             if instance_id not in self._instances and not held_back:
                 self._launch(instance_id, group=group)
-        self._conclude(group, ready=self._register())
+        ready = self._register()
+        self._refresh_next(group, ready=ready)
+        self._conclude(group, ready=ready)
+        if self._failed_starts >= START_ATTEMPTS or self._complete:
+            self._rollouts.end(failed=not self._complete)
+
+    def _roll_out(self) -> None:
+        """Replace every instance: the group is as before, and what its servers read at their start is not."""
+        self._log.info("an instance refresh has begun")
+        with self._changed:
+            self._refresh.begin(everything=True)
+            self._complete, self._failed_starts, self._not_before = False, 0, 0.0
+
+    def _refresh_next(self, group: Group, *, ready: set[str]) -> None:
+        """Have the group make an instance in the place of one of another template, which serves until that is ready."""
+        outdated = self._refresh.next(group, ready=ready)
+        if outdated is None:
+            return
+        self._log.info("instance %s is of another launch template; the group makes another", outdated)
+        self._client("autoscaling").terminate_instance_in_auto_scaling_group(
+            InstanceId=outdated, ShouldDecrementDesiredCapacity=False
+        )
+        self._refresh.terminated(outdated)
+        self._wake.set()
 
     def _let_go(self, instance: Instance) -> None:
         if instance.ended:
@@ -239,8 +306,10 @@ class Fleet:
         except LocalError as error:
             self._back_off(str(error))
             return
+        self._refresh.launched(instance_id, template=group.template)
         with self._lock:
             self._instances[instance_id] = instance
+            self._complete = False
         self._log.info("instance %s started on %s, pid %d", instance_id, instance.target.url, instance.process.pid)
         instance.follow()
         if self._stopping.is_set():  # stop() may have passed already
@@ -251,7 +320,11 @@ class Fleet:
         elbv2, arn = self._client("elbv2"), self._target_group_arn
         health = elbv2.describe_target_health(TargetGroupArn=arn)["TargetHealthDescriptions"]
         registered = {(item["Target"]["Id"], int(item["Target"]["Port"])) for item in health}
-        wanted = {(target.id, int(target.url.rpartition(":")[2])) for target in self._rotation.in_service()}
+        wanted = {
+            (target.id, int(target.url.rpartition(":")[2]))
+            for target in self._rotation.in_service()
+            if not self._refresh.holds(target.id)  # the group has terminated it, and so its registration
+        }
         if gone := registered - wanted:  # the group registers its instances at once, ready or not
             elbv2.deregister_targets(TargetGroupArn=arn, Targets=[{"Id": one, "Port": port} for one, port in gone])
         if new := wanted - registered:
@@ -265,7 +338,8 @@ class Fleet:
                 self._failed_starts = 0
             self._ready = ready
             settled = not self._wake.is_set()  # nothing has changed since this round began
-            self._complete = settled and ready >= set(group.instance_ids) and len(ready) >= group.desired
+            there = ready >= set(group.instance_ids) and len(ready) >= group.desired
+            self._complete = settled and there and not self._refresh.active
             self._changed.notify_all()
 
     def _on_change(self) -> None:
@@ -283,6 +357,7 @@ class Fleet:
         self._rotation.forget(instance.target.id)
         self._launcher.clear(instance)
         self._given_up.discard(instance.target.id)
+        self._refresh.forget(instance.target.id)
         with self._lock:
             self._instances.pop(instance.target.id, None)
 

@@ -35,13 +35,13 @@ def _api_outputs(made: Made) -> Mapping[str, Any]:
     }
 
 
-def _access_log(made: Made) -> None:
+def access_log(made: Made) -> None:
     settings = made.inputs["accessLogSettings"]
     operations = [_replace(f"/accessLogSettings/{key}", settings[key]) for key in ("destinationArn", "format")]
-    _update_stage(made, operations)
+    update_stage(made, operations)
 
 
-def _update_stage(made: Made, operations: list[dict[str, str]]) -> None:
+def update_stage(made: Made, operations: list[dict[str, str]]) -> None:
     names = {"restApiId": made.inputs["restApi"], "stageName": made.inputs["stageName"]}
     made.call("apigateway", "UpdateStage", patchOperations=operations, **names)
 
@@ -79,11 +79,12 @@ def _usage_plan(inputs: Inputs) -> Inputs:
 
 
 def _plan_stage(stage: Any) -> Any:
-    if not known(stage) or not stage.get("throttles"):
+    if not known(stage) or not known(stage.get("throttles", [])):
         return stage
     rest = {key: value for key, value in stage.items() if key != "throttles"}
-    limits = {entry["path"]: {key: entry[key] for key in entry if key != "path"} for entry in stage["throttles"]}
-    return {**rest, "throttle": limits}
+    throttles = stage.get("throttles") or []
+    limits = {entry["path"]: {key: entry[key] for key in entry if key != "path"} for entry in throttles}
+    return {**rest, "throttle": limits} if limits else rest
 
 
 def _account(inputs: Inputs) -> Inputs:
@@ -158,7 +159,7 @@ TYPES: dict[str, TypeSpec] = {
         "CreateStage",
         "ags-{restApi}-{stageName}",
         rename={"deployment": "deploymentId", "xrayTracingEnabled": "tracingEnabled"},
-        follow=(Follow(("accessLogSettings",), _access_log),),
+        follow=(Follow(("accessLogSettings",), access_log),),
         derive=_stage_outputs,
     ),
     "aws:apigateway/methodSettings:MethodSettings": _of_api(

@@ -9,16 +9,16 @@ from local.errors import LocalError
 from local.mapping import to_parameters
 from local.types.spec import Autoname, Follow, Inputs, Made, TypeSpec, known
 
-_SELECTORS = {
+SELECTORS = {
     "eventSelectors": "PutEventSelectors",
     "advancedEventSelectors": "PutEventSelectors",
     "insightSelectors": "PutInsightSelectors",
 }
-_LOG_GROUP = {"cloudWatchLogsGroupArn": "CloudWatchLogsLogGroupArn", "cloudWatchLogsRoleArn": "CloudWatchLogsRoleArn"}
+LOG_GROUP = {"cloudWatchLogsGroupArn": "CloudWatchLogsLogGroupArn", "cloudWatchLogsRoleArn": "CloudWatchLogsRoleArn"}
 
 
-def _select(made: Made) -> None:
-    for name, operation in _SELECTORS.items():
+def select(made: Made) -> None:
+    for name, operation in SELECTORS.items():
         if made.inputs.get(name):
             inputs = {"trailName": made.id, name: made.inputs[name]}
             parameters, problems = to_parameters(service="cloudtrail", operation=operation, inputs=inputs)
@@ -27,9 +27,9 @@ def _select(made: Made) -> None:
             made.call("cloudtrail", operation, **parameters)
 
 
-def _log_group(made: Made) -> None:
+def log_group(made: Made) -> None:
     """By a call of its own, since the emulator's CreateTrail forgets it."""
-    group = {member: made.inputs[name] for name, member in _LOG_GROUP.items() if name in made.inputs}
+    group = {member: made.inputs[name] for name, member in LOG_GROUP.items() if name in made.inputs}
     made.call("cloudtrail", "UpdateTrail", Name=made.id, **group)
 
 
@@ -85,8 +85,8 @@ TYPES: dict[str, TypeSpec] = {
         steering=frozenset({"enableLogging"}),
         autoname=Autoname("name", limit=128),
         follow=(
-            Follow(tuple(_LOG_GROUP), _log_group),
-            Follow(tuple(_SELECTORS), _select),
+            Follow(tuple(LOG_GROUP), log_group),
+            Follow(tuple(SELECTORS), select),
             Follow((), _start),
         ),
         outputs={"arn": "TrailARN"},

@@ -7,7 +7,7 @@ from typing import Any
 
 from local.types.spec import Autoname, Follow, Inputs, Made, TypeSpec, attributes, drop_empty, known
 
-_BALANCER_ATTRIBUTES = {
+BALANCER_ATTRIBUTES = {
     "idleTimeout": "idle_timeout.timeout_seconds",
     "clientKeepAlive": "client_keep_alive.seconds",
     "dropInvalidHeaderFields": "routing.http.drop_invalid_header_fields.enabled",
@@ -17,8 +17,8 @@ _BALANCER_ATTRIBUTES = {
     "preserveHostHeader": "routing.http.preserve_host_header.enabled",
     "xffHeaderProcessingMode": "routing.http.xff_header_processing.mode",
 }
-_LOG_PREFIXES = {"accessLogs": "access_logs.s3", "connectionLogs": "connection_logs.s3"}
-_GROUP_ATTRIBUTES = {
+LOG_PREFIXES = {"accessLogs": "access_logs.s3", "connectionLogs": "connection_logs.s3"}
+GROUP_ATTRIBUTES = {
     "deregistrationDelay": "deregistration_delay.timeout_seconds",
     "slowStart": "slow_start.duration_seconds",
     "loadBalancingAlgorithmType": "load_balancing.algorithm.type",
@@ -38,7 +38,7 @@ _HEALTH_CHECK = {
 }
 
 
-def _group(inputs: Inputs) -> Inputs:
+def group(inputs: Inputs) -> Inputs:
     """An auto scaling group's inputs with the template's identity, the subnets and the tags as the API wants them."""
     result = dict(inputs)
     subnets = result.pop("vpcZoneIdentifiers", None)
@@ -68,7 +68,7 @@ def _template_reference(reference: Any) -> Any:
     return {renamed.get(key, key): value for key, value in reference.items()}
 
 
-def _target_group(inputs: Inputs) -> Inputs:
+def target_group(inputs: Inputs) -> Inputs:
     result = {key: value for key, value in inputs.items() if key != "healthCheck"}
     check = inputs.get("healthCheck", {})
     for key, value in check.items():
@@ -82,19 +82,27 @@ def _balancer(inputs: Inputs) -> Inputs:
     return {**result, "scheme": ("internal" if internal else "internet-facing") if known(internal) else internal}
 
 
-def _balancer_attributes(made: Made) -> None:
-    found = attributes(_BALANCER_ATTRIBUTES, made.inputs)
-    for name, prefix in _LOG_PREFIXES.items():
-        found += attributes(
-            {key: f"{prefix}.{key}" for key in ("enabled", "bucket", "prefix")}, made.inputs.get(name, {})
-        )
+def balancer_attributes(inputs: Inputs) -> list[dict[str, str]]:
+    """A load balancer's attributes, with where it writes its logs."""
+    found = attributes(BALANCER_ATTRIBUTES, inputs)
+    for name, prefix in LOG_PREFIXES.items():
+        found += attributes({key: f"{prefix}.{key}" for key in ("enabled", "bucket", "prefix")}, inputs.get(name, {}))
+    return found
+
+
+def _set_balancer_attributes(made: Made) -> None:
+    found = balancer_attributes(made.inputs)
     made.call("elbv2", "ModifyLoadBalancerAttributes", LoadBalancerArn=made.id, Attributes=found)
 
 
-def _group_attributes(made: Made) -> None:
-    found = attributes(_GROUP_ATTRIBUTES, made.inputs)
-    stickiness = made.inputs.get("stickiness", {})
-    found += attributes({"enabled": "stickiness.enabled", "type": "stickiness.type"}, stickiness)
+def group_attributes(inputs: Inputs) -> list[dict[str, str]]:
+    """A target group's attributes."""
+    stickiness = attributes({"enabled": "stickiness.enabled", "type": "stickiness.type"}, inputs.get("stickiness", {}))
+    return attributes(GROUP_ATTRIBUTES, inputs) + stickiness
+
+
+def _set_group_attributes(made: Made) -> None:
+    found = group_attributes(made.inputs)
     made.call("elbv2", "ModifyTargetGroupAttributes", TargetGroupArn=made.id, Attributes=found)
 
 
@@ -102,13 +110,13 @@ def _arn_suffix(made: Made) -> dict[str, str]:
     return {"arnSuffix": made.id.split(":")[-1].removeprefix("loadbalancer/")}
 
 
-def _listener(inputs: Inputs) -> Inputs:
+def listener(inputs: Inputs) -> Inputs:
     result = dict(inputs)
     certificate = result.pop("certificateArn", None)
     return result if certificate is None else {**result, "certificates": [{"certificateArn": certificate}]}
 
 
-def _metrics(made: Made) -> None:
+def metrics(made: Made) -> None:
     parameters = {"AutoScalingGroupName": made.id, "Granularity": made.inputs.get("metricsGranularity", "1Minute")}
     made.call("autoscaling", "EnableMetricsCollection", Metrics=made.inputs["enabledMetrics"], **parameters)
 
@@ -141,7 +149,7 @@ TYPES: dict[str, TypeSpec] = {
             "terminationPolicies": "TerminationPolicies",
             "mixedInstancesPolicy.launchTemplate.overrides.launchTemplateSpecification": "LaunchTemplateSpecification",
         },
-        reshape=_group,
+        reshape=group,
         steering=frozenset(
             {
                 "forceDelete",
@@ -151,7 +159,7 @@ TYPES: dict[str, TypeSpec] = {
                 "metricsGranularity",
             }
         ),
-        follow=(Follow(("enabledMetrics",), _metrics),),
+        follow=(Follow(("enabledMetrics",), metrics),),
         autoname=Autoname("name"),
         read=("DescribeAutoScalingGroups", {"AutoScalingGroupNames": ["{id}"]}, "AutoScalingGroups[0]"),
         outputs={"arn": "AutoScalingGroupARN", "name": "AutoScalingGroupName"},
@@ -185,7 +193,7 @@ TYPES: dict[str, TypeSpec] = {
         rename={"loadBalancerType": "Type"},
         reshape=_balancer,
         autoname=Autoname("name", limit=32),
-        follow=(Follow((*_BALANCER_ATTRIBUTES, *_LOG_PREFIXES), _balancer_attributes),),
+        follow=(Follow((*BALANCER_ATTRIBUTES, *LOG_PREFIXES), _set_balancer_attributes),),
         state="LoadBalancers[0]",
         outputs={"arn": "LoadBalancerArn", "zoneId": "CanonicalHostedZoneId", "name": "LoadBalancerName"},
         derive=_arn_suffix,
@@ -194,9 +202,9 @@ TYPES: dict[str, TypeSpec] = {
         service="elbv2",
         operation="CreateTargetGroup",
         id="TargetGroups[0].TargetGroupArn",
-        reshape=_target_group,
+        reshape=target_group,
         autoname=Autoname("name", limit=32),
-        follow=(Follow((*_GROUP_ATTRIBUTES, "stickiness"), _group_attributes),),
+        follow=(Follow((*GROUP_ATTRIBUTES, "stickiness"), _set_group_attributes),),
         state="TargetGroups[0]",
         outputs={"arn": "TargetGroupArn", "name": "TargetGroupName", "loadBalancerArns": "LoadBalancerArns"},
         derive=_arn_suffix,
@@ -205,7 +213,7 @@ TYPES: dict[str, TypeSpec] = {
         service="elbv2",
         operation="CreateListener",
         id="Listeners[0].ListenerArn",
-        reshape=_listener,
+        reshape=listener,
         state="Listeners[0]",
         outputs={"arn": "ListenerArn"},
     ),

@@ -43,7 +43,7 @@ def _vpc_outputs(made: Made) -> Mapping[str, Any]:
     }
 
 
-def _add_routes(made: Made) -> None:
+def add_routes(made: Made) -> None:
     names = {"cidrBlock": "DestinationCidrBlock", "ipv6CidrBlock": "DestinationIpv6CidrBlock"}
     for route in made.inputs["routes"]:
         parameters = {names.get(key, key[0].upper() + key[1:]): value for key, value in drop_empty(route).items()}
@@ -72,7 +72,7 @@ def _rule(inputs: Inputs) -> Inputs:
     return {**rest, "ipPermissions": [_permission(inputs)]}
 
 
-def _group_rules(direction: str) -> Any:
+def group_rules(direction: str) -> Any:
     """Sends the ingress or egress blocks that a security group resource carries itself."""
 
     def send(made: Made) -> None:
@@ -154,7 +154,10 @@ def _template(inputs: Inputs) -> Inputs:
     return {**result, "launchTemplateData": drop_empty(data)}
 
 
-def _entries(made: Made) -> None:
+_PROTOCOLS = {"all": "-1", "tcp": "6", "udp": "17", "icmp": "1"}
+
+
+def entries(made: Made) -> None:
     """The rule blocks of a network ACL; its default deny stays as AWS made it."""
     for direction in ("ingress", "egress"):
         for block in made.inputs.get(direction, []):
@@ -165,11 +168,37 @@ def _entries(made: Made) -> None:
                 NetworkAclId=made.id,
                 Egress=direction == "egress",
                 RuleNumber=block.get("ruleNo", block.get("ruleNumber")),
-                Protocol=str(block["protocol"]),
+                Protocol=_PROTOCOLS.get(block["protocol"], str(block["protocol"])),
                 RuleAction=block["action"],
                 CidrBlock=block["cidrBlock"],
                 PortRange=ports,
             )
+
+
+def associate(made: Made) -> None:
+    """Each subnet has an ACL from its first moment, so that its association is replaced."""
+    for subnet_id in made.inputs["subnetIds"]:
+        only_this = [{"Name": "association.subnet-id", "Values": [subnet_id]}]
+        (found,) = made.call("ec2", "DescribeNetworkAcls", Filters=only_this)["NetworkAcls"]
+        (association,) = [each for each in found["Associations"] if each["SubnetId"] == subnet_id]
+        made.call(
+            "ec2",
+            "ReplaceNetworkAclAssociation",
+            AssociationId=association["NetworkAclAssociationId"],
+            NetworkAclId=made.id,
+        )
+
+
+def clear_entries(made: Made) -> None:
+    """A default ACL that is declared holds the declared rules, and the deny that nobody can take away."""
+    found = made.call("ec2", "DescribeNetworkAcls", NetworkAclIds=[made.id])["NetworkAcls"][0]
+    for entry in found["Entries"]:
+        if entry["RuleNumber"] <= _LAST_ENTRY:
+            which = {"RuleNumber": entry["RuleNumber"], "Egress": entry["Egress"]}
+            made.call("ec2", "DeleteNetworkAclEntry", NetworkAclId=made.id, **which)
+
+
+_LAST_ENTRY = 32766  # the number beyond it is the deny at the end
 
 
 def _rule_spec(direction: str) -> TypeSpec:
@@ -213,7 +242,7 @@ TYPES: dict[str, TypeSpec] = {
         id="RouteTable.RouteTableId",
         tag_as="route-table",
         state="RouteTable",
-        follow=(Follow(("routes",), _add_routes),),
+        follow=(Follow(("routes",), add_routes),),
         derive=_arn("route-table"),
     ),
     "aws:ec2/routeTableAssociation:RouteTableAssociation": TypeSpec(
@@ -229,8 +258,8 @@ TYPES: dict[str, TypeSpec] = {
         steering=frozenset({"revokeRulesOnDelete"}),
         follow=(
             Follow((), _revoke_default_egress),
-            Follow(("ingress",), _group_rules("ingress")),
-            Follow(("egress",), _group_rules("egress")),
+            Follow(("ingress",), group_rules("ingress")),
+            Follow(("egress",), group_rules("egress")),
         ),
         read=("DescribeSecurityGroups", {"GroupIds": ["{id}"]}, "SecurityGroups[0]"),
         derive=_arn("security-group"),
@@ -243,8 +272,8 @@ TYPES: dict[str, TypeSpec] = {
         steering=frozenset({"revokeRulesOnDelete"}),
         follow=(
             Follow((), _revoke_all),
-            Follow(("ingress",), _group_rules("ingress")),
-            Follow(("egress",), _group_rules("egress")),
+            Follow(("ingress",), group_rules("ingress")),
+            Follow(("egress",), group_rules("egress")),
             Follow(("tags",), _tag),
         ),
         state="SecurityGroups[0]",
@@ -257,7 +286,20 @@ TYPES: dict[str, TypeSpec] = {
         id="NetworkAcl.NetworkAclId",
         tag_as="network-acl",
         state="NetworkAcl",
-        follow=(Follow(("ingress", "egress"), _entries),),
+        follow=(Follow(("ingress", "egress"), entries), Follow(("subnetIds",), associate)),
+        derive=_arn("network-acl"),
+    ),
+    "aws:ec2/defaultNetworkAcl:DefaultNetworkAcl": TypeSpec(
+        service="ec2",
+        operation="DescribeNetworkAcls",
+        id="NetworkAcls[0].NetworkAclId",
+        reshape=lambda inputs: {"networkAclIds": [inputs["defaultNetworkAclId"]]},
+        follow=(
+            Follow((), clear_entries),
+            Follow(("ingress", "egress"), entries),
+            Follow(("tags",), _tag),
+        ),
+        state="NetworkAcls[0]",
         derive=_arn("network-acl"),
     ),
     "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule": _rule_spec("Ingress"),

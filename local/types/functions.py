@@ -24,7 +24,7 @@ def _zip(value: Any) -> Any:
     return zip_archive(value) if isinstance(value, Archive) else value
 
 
-def _concurrency(made: Made) -> None:
+def concurrency(made: Made) -> None:
     limit = made.inputs["reservedConcurrentExecutions"]
     if limit >= 0:  # -1 means no reservation
         made.call("lambda", "PutFunctionConcurrency", FunctionName=made.id, ReservedConcurrentExecutions=limit)
@@ -46,7 +46,7 @@ TYPES: dict[str, TypeSpec] = {
         reshape=_function,
         steering=frozenset({"sourceCodeHash", "skipDestroy"}),
         autoname=Autoname("name", limit=64),
-        follow=(Follow(("reservedConcurrentExecutions",), _concurrency),),
+        follow=(Follow(("reservedConcurrentExecutions",), concurrency),),
         outputs={
             "arn": "FunctionArn",
             "name": "FunctionName",

@@ -6,7 +6,7 @@ from local.types.documents import document
 from local.types.spec import Autoname, Follow, Made, TypeSpec
 
 
-def _inline_policies(made: Made) -> None:
+def inline_policies(made: Made) -> None:
     for policy in made.inputs["inlinePolicies"]:
         text = document(policy["policy"])
         made.call("iam", "PutRolePolicy", RoleName=made.id, PolicyName=policy["name"], PolicyDocument=text)
@@ -17,7 +17,7 @@ def _managed_policies(made: Made) -> None:
         made.call("iam", "AttachRolePolicy", RoleName=made.id, PolicyArn=arn)
 
 
-def _profile_role(made: Made) -> None:
+def profile_role(made: Made) -> None:
     names = {"InstanceProfileName": made.id, "RoleName": made.inputs["role"]}
     made.call("iam", "AddRoleToInstanceProfile", **names)
 
@@ -36,7 +36,7 @@ TYPES: dict[str, TypeSpec] = {
         convert={"assumeRolePolicy": document},
         steering=frozenset({"forceDetachPolicies"}),
         autoname=Autoname("name", limit=64),
-        follow=(Follow(("inlinePolicies",), _inline_policies), Follow(("managedPolicyArns",), _managed_policies)),
+        follow=(Follow(("inlinePolicies",), inline_policies), Follow(("managedPolicyArns",), _managed_policies)),
         state="Role",
         outputs={"arn": "Arn", "name": "RoleName", "uniqueId": "RoleId"},
     ),
@@ -75,7 +75,7 @@ TYPES: dict[str, TypeSpec] = {
         id="InstanceProfile.InstanceProfileName",
         rename={"name": "InstanceProfileName"},
         autoname=Autoname("name", limit=128),
-        follow=(Follow(("role",), _profile_role),),
+        follow=(Follow(("role",), profile_role),),
         state="InstanceProfile",
         outputs={"arn": "Arn", "name": "InstanceProfileName", "uniqueId": "InstanceProfileId"},
     ),

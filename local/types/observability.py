@@ -8,7 +8,7 @@ from typing import Any
 from local.types.documents import document
 from local.types.spec import Autoname, Follow, Inputs, Made, TypeSpec, known, text
 
-_TOPIC_ATTRIBUTES = {
+TOPIC_ATTRIBUTES = {
     "kmsMasterKeyId": "KmsMasterKeyId",
     "policy": "Policy",
     "displayName": "DisplayName",
@@ -19,7 +19,7 @@ _TOPIC_ATTRIBUTES = {
 }
 
 
-def _retention(made: Made) -> None:
+def retention(made: Made) -> None:
     days = made.inputs["retentionInDays"]
     if days:  # 0 means for ever, which is what a new group has
         made.call("logs", "PutRetentionPolicy", logGroupName=made.id, retentionInDays=days)
@@ -43,9 +43,14 @@ def _query(query: Any) -> Any:
     return {**rest, "metricStat": {"metric": named, **statistic}}
 
 
+def _metric_filter(inputs: Inputs) -> Inputs:
+    """One transformation with Pulumi, a list of one with the API."""
+    return {**inputs, "metricTransformation": [inputs["metricTransformation"]]}
+
+
 def _topic(inputs: Inputs) -> Inputs:
-    rest = {key: value for key, value in inputs.items() if key not in _TOPIC_ATTRIBUTES}
-    found = {key: inputs[name] for name, key in _TOPIC_ATTRIBUTES.items() if name in inputs}
+    rest = {key: value for key, value in inputs.items() if key not in TOPIC_ATTRIBUTES}
+    found = {key: inputs[name] for name, key in TOPIC_ATTRIBUTES.items() if name in inputs}
     return {
         **rest,
         "attributes": {key: text(document(value)) if known(value) else value for key, value in found.items()},
@@ -68,6 +73,16 @@ def _topic_policy(inputs: Inputs) -> Inputs:
     return {"topicArn": inputs["arn"], "attributeName": "Policy", "attributeValue": document(inputs["policy"])}
 
 
+def _target(inputs: Inputs) -> Inputs:
+    """A target of Pulumi's is one of several that the API takes at once."""
+    outside = ("rule", "eventBusName", "targetId")
+    target = {name: value for name, value in inputs.items() if name not in outside}
+    return {
+        **{name: inputs[name] for name in ("rule", "eventBusName") if name in inputs},
+        "targets": [{**target, "id": inputs["targetId"]}],
+    }
+
+
 def _log_group_outputs(made: Made) -> Mapping[str, Any]:
     return {"arn": made.arn("logs", f"log-group:{made.id}"), "name": made.id}
 
@@ -80,7 +95,7 @@ TYPES: dict[str, TypeSpec] = {
         rename={"name": "logGroupName"},
         steering=frozenset({"skipDestroy"}),
         autoname=Autoname("name", limit=512),
-        follow=(Follow(("retentionInDays",), _retention),),
+        follow=(Follow(("retentionInDays",), retention),),
         derive=_log_group_outputs,
     ),
     "aws:cloudwatch/logResourcePolicy:LogResourcePolicy": TypeSpec(
@@ -90,6 +105,7 @@ TYPES: dict[str, TypeSpec] = {
         service="logs",
         operation="PutMetricFilter",
         id="{name}",
+        reshape=_metric_filter,
         rename={
             "name": "filterName",
             "pattern": "filterPattern",
@@ -99,6 +115,21 @@ TYPES: dict[str, TypeSpec] = {
             "metricTransformation.value": "metricValue",
         },
         autoname=Autoname("name", limit=512),
+    ),
+    "aws:cloudwatch/eventRule:EventRule": TypeSpec(
+        service="events",
+        operation="PutRule",
+        id="{name}",
+        autoname=Autoname("name", limit=64),
+        outputs={"arn": "RuleArn"},
+    ),
+    "aws:cloudwatch/eventTarget:EventTarget": TypeSpec(
+        service="events",
+        operation="PutTargets",
+        id="{rule}-{targetId}",
+        rename={"targets.inputPath": "InputPath", "targets.deadLetterConfig": "DeadLetterConfig"},
+        reshape=_target,
+        autoname=Autoname("targetId", limit=64),
     ),
     "aws:cloudwatch/metricAlarm:MetricAlarm": TypeSpec(
         service="cloudwatch",

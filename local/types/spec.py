@@ -97,6 +97,15 @@ class TypeSpec:
         return {name: value for name, value in inputs.items() if name not in elsewhere}
 
 
+def fill(template: Any, values: Mapping[str, Any]) -> Any:
+    """`template` with `{name}` filled in at any depth."""
+    if isinstance(template, Mapping):
+        return {key: fill(item, values) for key, item in template.items()}
+    if isinstance(template, list):
+        return [fill(item, values) for item in template]
+    return template.format_map(values) if isinstance(template, str) else template
+
+
 def nest(member: str, *, keep: tuple[str, ...] = ("bucket",)) -> Callable[[Inputs], Inputs]:
     """A reshape that puts all inputs but `keep` under one member of the API's input."""
 

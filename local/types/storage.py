@@ -14,7 +14,7 @@ def _location(region: str) -> Mapping[str, Any]:
     return {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
 
 
-def _tag_bucket(made: Made) -> None:
+def tag_bucket(made: Made) -> None:
     tags = [{"Key": key, "Value": value} for key, value in made.inputs["tags"].items()]
     made.call("s3", "PutBucketTagging", Bucket=made.id, Tagging={"TagSet": tags})
 
@@ -48,6 +48,19 @@ def _lifecycle(inputs: Inputs) -> Inputs:
     if known(rules):
         rules = [rule if "filter" in rule or "prefix" in rule else {**rule, "filter": {"prefix": ""}} for rule in rules]
     return {"bucket": inputs["bucket"], "lifecycleConfiguration": {"rules": rules}}
+
+
+def _encryption(inputs: Inputs) -> Inputs:
+    """The API has the blocked kinds of encryption under a member of their own."""
+    rules = inputs["rules"]
+    if known(rules):
+        rules = [
+            {**rule, "blockedEncryptionTypes": {"encryptionType": rule["blockedEncryptionTypes"]}}
+            if "blockedEncryptionTypes" in rule
+            else rule
+            for rule in rules
+        ]
+    return {"bucket": inputs["bucket"], "serverSideEncryptionConfiguration": {"rules": rules}}
 
 
 def _bucket_part(operation: str, member: str, *, rename: Mapping[str, str] | None = None) -> TypeSpec:
@@ -92,7 +105,7 @@ def _time_to_live(made: Made) -> None:
         made.call("dynamodb", "UpdateTimeToLive", TableName=made.id, TimeToLiveSpecification=specification)
 
 
-def _point_in_time_recovery(made: Made) -> None:
+def point_in_time_recovery(made: Made) -> None:
     setting = made.inputs["pointInTimeRecovery"]
     specification = {"PointInTimeRecoveryEnabled": setting["enabled"]}
     if "recoveryPeriodInDays" in setting:
@@ -100,7 +113,7 @@ def _point_in_time_recovery(made: Made) -> None:
     made.call("dynamodb", "UpdateContinuousBackups", TableName=made.id, PointInTimeRecoverySpecification=specification)
 
 
-def _rotation(made: Made) -> None:
+def rotation(made: Made) -> None:
     if not made.inputs.get("enableKeyRotation"):
         return
     period = made.inputs.get("rotationPeriodInDays")
@@ -128,7 +141,7 @@ TYPES: dict[str, TypeSpec] = {
         steering=frozenset({"forceDestroy"}),
         fixed=_location,
         autoname=Autoname("bucket", limit=63, lower=True),
-        follow=(Follow(("tags",), _tag_bucket),),
+        follow=(Follow(("tags",), tag_bucket),),
         derive=_bucket_outputs,
     ),
     "aws:s3/bucketVersioning:BucketVersioning": TypeSpec(
@@ -149,8 +162,8 @@ TYPES: dict[str, TypeSpec] = {
             "ownershipControls": {"rules": [inputs["rule"]]},
         },
     ),
-    "aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration": _bucket_part(
-        "PutBucketEncryption", "serverSideEncryptionConfiguration"
+    "aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration": TypeSpec(
+        service="s3", operation="PutBucketEncryption", id="{bucket}", reshape=_encryption
     ),
     "aws:s3/bucketLifecycleConfiguration:BucketLifecycleConfiguration": TypeSpec(
         service="s3",
@@ -178,7 +191,7 @@ TYPES: dict[str, TypeSpec] = {
         autoname=Autoname("name"),
         follow=(
             Follow(("ttl",), _time_to_live),
-            Follow(("pointInTimeRecovery",), _point_in_time_recovery),
+            Follow(("pointInTimeRecovery",), point_in_time_recovery),
         ),
         state="TableDescription",
         outputs={"arn": "TableArn", "streamArn": "LatestStreamArn", "streamLabel": "LatestStreamLabel"},
@@ -191,7 +204,7 @@ TYPES: dict[str, TypeSpec] = {
         convert={"policy": document},
         steering=frozenset({"deletionWindowInDays"}),
         follow=(
-            Follow(("enableKeyRotation", "rotationPeriodInDays"), _rotation),
+            Follow(("enableKeyRotation", "rotationPeriodInDays"), rotation),
             Follow(("isEnabled",), _enabled),
         ),
         state="KeyMetadata",

@@ -7,6 +7,7 @@ from textwrap import dedent
 import pytest
 
 from local.emulators import Emulators
+from tests.local.changing_stack import ChangingStack
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +23,7 @@ def project(tmp_path: Path) -> Callable[..., Path]:
 
     def write(program: str, *, name: str = "small", files: Mapping[str, str] | None = None, stack: str = "") -> Path:
         root = tmp_path / name
-        (root / "program").mkdir(parents=True)
+        (root / "program").mkdir(parents=True, exist_ok=True)
         (root / "Pulumi.yaml").write_text(f"name: {name}\nruntime: python\nmain: program\n", encoding="utf-8")
         (root / "Pulumi.dev.yaml").write_text(stack or "config:\n  aws:region: eu-west-1\n", encoding="utf-8")
         (root / "program" / "__main__.py").write_text(dedent(program), encoding="utf-8")
@@ -31,6 +32,14 @@ def project(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return write
+
+
+@pytest.fixture
+def stack(
+    project: Callable[..., Path], emulators: Emulators, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> ChangingStack:
+    """A stack whose program changes from one deployment to the next."""
+    return ChangingStack(project, emulators, tmp_path / "state" / "state.json", monkeypatch)
 
 
 def pytest_configure(config: pytest.Config) -> None:

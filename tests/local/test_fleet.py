@@ -179,7 +179,9 @@ def test_serves_the_desired_capacity_each_on_its_own_address(
         assert seen["MODELKEEP_MODELS"] == "[]"
         assert seen["MODELKEEP_PORT"] == str(port)
         assert seen["MODELKEEP_HOST"] == "127.0.0.2"
-        assert seen["AWS_SECRET_ACCESS_KEY"] == "test"
+        # Neither the user's credentials nor the emulators' root's: an SDK asks the metadata service.
+        assert not {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_EC2_METADATA_DISABLED"} & seen.keys()
+        assert seen["AWS_EC2_METADATA_SERVICE_ENDPOINT"].endswith(f"/{statuses[0].id}")
         assert seen["AWS_ENDPOINT_URL_S3"] == emulators.endpoints["s3"]
         assert seen["MODELKEEP_CACHE_DIR"] == str(tmp_path / "state" / "cache")
         assert (tmp_path / "logs" / f"server-{statuses[0].id}.log").stat().st_mode & 0o077 == 0

@@ -160,6 +160,7 @@ def test_the_environment_file_is_read_to_the_letter() -> None:
 def test_what_the_program_renders_is_what_a_server_gets() -> None:
     server = ServerSettings(
         stack="local", region="eu-west-1", models_bucket="models-1", autoscaling_group="fleet-1",
+        signing_keys="k", promotions_parameter="",
         models=[{"name": "gpt2", "version": "1", "tasks": ["completions"]}],
         target_inflight=8, body_limit_kb=64, timeout_seconds=60,
     )  # fmt: skip
@@ -172,6 +173,7 @@ def test_what_the_program_renders_is_what_a_server_gets() -> None:
 def test_another_servers_image_cannot_run_here_and_that_is_said() -> None:
     server = ServerSettings(
         stack="local", region="eu-west-1", models_bucket="models-1", autoscaling_group="fleet-1",
+        signing_keys="k", promotions_parameter="",
         models=[{"name": "gpt2", "version": "1", "tasks": ["completions"]}],
         target_inflight=8, body_limit_kb=64, timeout_seconds=60, port=8000,
     )  # fmt: skip

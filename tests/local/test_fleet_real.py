@@ -17,8 +17,11 @@ from local.fleet import Fleet
 from local.processes import start_mark
 from model_image.artefacts import publish
 from tests import tiny_models
+from tests.signing import SigningKey
 
 REGION, BUCKET, MODEL = "eu-west-1", "models-of-the-fleet-test", "tiny-gpt2"
+ROLE = "model-server"
+KEY = SigningKey()
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +29,20 @@ def emulators(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulators]:
     with Emulators(region=REGION, log_dir=tmp_path_factory.mktemp("emulators")) as running:
         s3 = running.client("s3")
         s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-        publish(s3, BUCKET, tiny_models.gpt2(tmp_path_factory.mktemp("models"), name=MODEL))
+        publish(s3, BUCKET, tiny_models.gpt2(tmp_path_factory.mktemp("models"), name=MODEL), signer=KEY.signer)
+        make_profile(running)
         yield running
+
+
+def make_profile(emulators: Emulators) -> None:
+    """An instance profile whose role may read the bucket and nothing else."""
+    iam = emulators.client("iam")
+    trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "ec2.amazonaws.com"}}
+    iam.create_role(RoleName=ROLE, AssumeRolePolicyDocument=json.dumps({"Statement": [trust]}))
+    read = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{BUCKET}/*"}
+    iam.put_role_policy(RoleName=ROLE, PolicyName="read", PolicyDocument=json.dumps({"Statement": [read]}))
+    iam.create_instance_profile(InstanceProfileName=ROLE)
+    iam.add_role_to_instance_profile(InstanceProfileName=ROLE, RoleName=ROLE)
 
 
 def deploy(emulators: Emulators, *, name: str, desired: int) -> str:
@@ -36,13 +51,15 @@ def deploy(emulators: Emulators, *, name: str, desired: int) -> str:
     subnets = ec2.describe_subnets()["Subnets"][:2]
     server = ServerSettings(
         stack="local", region=REGION, models_bucket=BUCKET, autoscaling_group=name,
+        signing_keys=KEY.public, promotions_parameter="",
         models=[{"name": MODEL, "version": "1", "tasks": ["completions"]}],
         target_inflight=8, body_limit_kb=64, timeout_seconds=60,
     )  # fmt: skip
     image = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/modelkeep@sha256:0"
     user_data = encode(render(Boot(image=image, gpu=False, log_group="servers", server=server)))
     template = ec2.create_launch_template(
-        LaunchTemplateName=name, LaunchTemplateData={"ImageId": "ami-12345678", "UserData": user_data}
+        LaunchTemplateName=name,
+        LaunchTemplateData={"ImageId": "ami-12345678", "UserData": user_data, "IamInstanceProfile": {"Name": ROLE}},
     )["LaunchTemplate"]
     arn: str = elbv2.create_target_group(
         Name=name, Protocol="HTTPS", Port=8443, VpcId=subnets[0]["VpcId"], HealthCheckProtocol="HTTPS",

@@ -10,10 +10,12 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 from hypothesis import given
 from hypothesis import strategies as st
 
+from local.aws import AwsProvider, provider_configuration
+from local.emulation import has_path, without_path
 from local.emulators import Emulators
 from local.engine import preview, up
 from local.errors import LocalError
-from local.provider import AwsProvider, Subject, automatic_name, has_path, provider_configuration, without_path
+from local.provider import Subject, automatic_name
 from local.schema import type_schema
 from local.tls import PRIVATE_KEY, SELF_SIGNED, TlsProvider
 from local.types import NOT_EMULATED, TYPES

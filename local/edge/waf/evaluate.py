@@ -26,7 +26,11 @@ RULE_MEMBERS = (
     "ChallengeConfig",
 )
 NOT_EMULATED = ("PreProcessFirewallManagerRuleGroups", "PostProcessFirewallManagerRuleGroups", "MonetizationConfig")
-GROUP_MEMBERS = ("VendorName", "Name", "Version", "ExcludedRules", "ScopeDownStatement", "RuleActionOverrides")
+GROUP_MEMBERS = (
+    *("VendorName", "Name", "Version", "ExcludedRules", "ScopeDownStatement", "RuleActionOverrides"),
+    "ManagedRuleGroupConfigs",
+)
+COMMON_BOTS = [{"AWSManagedRulesBotControlRuleSet": {"InspectionLevel": "COMMON"}}]
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -145,6 +149,8 @@ class Firewall:
     ) -> tuple[Check, tuple[_Rule, ...]]:
         where = f"WAF rule {name} statement {kind}"
         known = members(options, known=(*GROUP_MEMBERS, "ARN"), where=where)
+        if known.get("ManagedRuleGroupConfigs") not in (None, [], COMMON_BOTS):
+            raise LocalError(f"{where}: ManagedRuleGroupConfigs is not emulated but for Bot Control's level COMMON")
         bodies: Mapping[str, Any] = {}
         if kind == "ManagedRuleGroupStatement":
             group = GROUPS.get(known.get("Name", "")) if known.get("VendorName") == "AWS" else None

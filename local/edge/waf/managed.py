@@ -34,6 +34,11 @@ REMOTE_INCLUSION = r"^(?:https?|ftps?)://(?:\d{1,3}\.){3}\d{1,3}"
 EXTENSIONS = r"\.(?:log|ini|bak|sql|conf|config|key|pem)$"
 SCRIPTING = r"<script[\s>/]|javascript:|<iframe[\s>/]|\bon(?:error|load|click|mouseover)\s*=\s*[\"']?\w+\("
 DESERIALISATION = r"java\.lang\.(?:runtime|processbuilder)|\bro0ab|ac ed 00 05|org\.apache\.commons\.collections"
+# What AWS's own statements for scripts and for SQL look for, in its plain forms.
+INJECTION = (
+    r"\bunion\s+(?:all\s+)?select\b|\b(?:or|and)\b\s+['\"]?\w+['\"]?\s*=\s*['\"]?\w+"
+    r"|;\s*(?:drop|delete|update|insert|alter|exec)\b|['\"]\s*(?:--|#|/\*)"
+)
 LOG4J = r"\$\{\s*jndi:|\$\{[^${}]{0,40}\$\{(?:lower|upper|env|sys|::-)"
 EXPLOITABLE = r"/web-inf/|/\.git/|/\.env$|/\.aws/|/cgi-bin/|/phpmyadmin"
 REACT = r"\$\d+:(?:__proto__|constructor):"
@@ -124,16 +129,50 @@ KNOWN_BAD_INPUTS = _rules(
     *_each("ReactJSRCE", REACT, IN_BODY),
 )
 
+# The two halves of the block that is reserved for benchmarks (RFC 2544).
+ANONYMOUS, HOSTING = "stand-in:anonymous", "stand-in:hosting"
+ANONYMOUS_SETS: Mapping[str, Mapping[str, Any]] = {
+    ANONYMOUS: {"Addresses": ["198.18.0.0/16"]},
+    HOSTING: {"Addresses": ["198.19.0.0/16"]},
+}
+
+
+def _listed(arn: str) -> Rule:
+    return {"IPSetReferenceStatement": {"ARN": arn}}
+
+
+ANONYMOUS_IP = _rules(
+    ("AnonymousIPList", "AnonymousIPList", _listed(ANONYMOUS), "Block"),
+    ("HostingProviderIPList", "HostingProviderIPList", _listed(HOSTING), "Block"),
+)
+
+# Bot Control's rules of the common level, by what a client says of itself.
+CRAWLER = r"(?:bot|crawler|spider|scrapy)\b"
+LIBRARY = r"^(?:python-|curl/|wget/|go-http-client|java/|okhttp|axios)"
+AI = r"(?:gptbot|claudebot|openai|perplexity)"
+BROWSER = r"^mozilla/"
+NON_BROWSER: Rule = {"NotStatement": {"Statement": _regex(BROWSER, _header("user-agent"), PLAIN)}}
+
+BOTS = _rules(
+    ("CategoryAI", "bot:category:ai", _regex(AI, _header("user-agent"), PLAIN), "Block"),
+    ("CategoryHttpLibrary", "bot:category:http_library", _regex(LIBRARY, _header("user-agent"), PLAIN), "Block"),
+    (
+        "CategoryScrapingFramework",
+        "bot:category:scraping_framework",
+        _regex(CRAWLER, _header("user-agent"), PLAIN),
+        "Block",
+    ),
+    ("SignalAutomatedBrowser", "signal:automated_browser", _regex("headless", _header("user-agent"), PLAIN), "Block"),
+    ("SignalKnownBotDataCenter", "signal:known_bot_data_center", _listed(HOSTING), "Block"),
+    ("SignalNonBrowserUserAgent", "signal:non_browser_user_agent", NON_BROWSER, "Block"),
+)
+
 # No reputation feed exists on one machine: the networks reserved for documentation (RFC 5737) stand for listed ones.
 REPUTATION_SETS: Mapping[str, Mapping[str, Any]] = {
     "stand-in:malicious": {"Addresses": ["192.0.2.0/24"]},
     "stand-in:reconnaissance": {"Addresses": ["198.51.100.0/24"]},
     "stand-in:ddos": {"Addresses": ["203.0.113.0/24"]},
 }
-
-
-def _listed(arn: str) -> Rule:
-    return {"IPSetReferenceStatement": {"ARN": arn}}
 
 
 REPUTATION = _rules(
@@ -145,5 +184,7 @@ REPUTATION = _rules(
 GROUPS: Mapping[str, Group] = {
     "AWSManagedRulesCommonRuleSet": Group("awswaf:managed:aws:core-rule-set:", CORE, {}),
     "AWSManagedRulesKnownBadInputsRuleSet": Group("awswaf:managed:aws:known-bad-inputs:", KNOWN_BAD_INPUTS, {}),
+    "AWSManagedRulesAnonymousIpList": Group("awswaf:managed:aws:anonymous-ip-list:", ANONYMOUS_IP, ANONYMOUS_SETS),
+    "AWSManagedRulesBotControlRuleSet": Group("awswaf:managed:aws:bot-control:", BOTS, ANONYMOUS_SETS),
     "AWSManagedRulesAmazonIpReputationList": Group("awswaf:managed:aws:amazon-ip-list:", REPUTATION, REPUTATION_SETS),
 }

@@ -9,6 +9,7 @@ from typing import Any
 from local.edge.waf.addresses import compile_ip_set
 from local.edge.waf.fields import Outcome, compile_field
 from local.edge.waf.inspected import Inspected
+from local.edge.waf.managed import INJECTION, SCRIPTING
 from local.edge.waf.members import members, required, single
 from local.edge.waf.rate import Check, RateCounters, compile_rate
 from local.edge.waf.transformations import compile_transformations
@@ -177,6 +178,23 @@ def _regex_set(options: Mapping[str, Any], scope: Scope, where: str) -> Check:
     return _any(values, lambda value: any(pattern.search(value) for pattern in patterns))
 
 
+def _scripts(options: Mapping[str, Any], _: Scope, where: str) -> Check:
+    return _any(_values(options, (), where)[1], _stand_in(SCRIPTING))
+
+
+def _sql(options: Mapping[str, Any], _: Scope, where: str) -> Check:
+    known, values = _values(options, ("SensitivityLevel",), where)
+    if known.get("SensitivityLevel") not in (None, "LOW", "HIGH"):
+        raise LocalError(f"{where}: SensitivityLevel {known['SensitivityLevel']} must be LOW or HIGH")
+    return _any(values, _stand_in(INJECTION))
+
+
+def _stand_in(pattern: str) -> Callable[[bytes], bool]:
+    """A test by one of our own patterns: AWS does not publish what its statements look for."""
+    compiled = re.compile(pattern.encode("ascii"), re.IGNORECASE)
+    return lambda value: compiled.search(value) is not None
+
+
 MATCHES: Mapping[str, Callable[[Mapping[str, Any], Scope, str], Check]] = {
     "IPSetReferenceStatement": _ip_set,
     "LabelMatchStatement": _label,
@@ -184,4 +202,6 @@ MATCHES: Mapping[str, Callable[[Mapping[str, Any], Scope, str], Check]] = {
     "ByteMatchStatement": _byte_match,
     "SizeConstraintStatement": _size,
     "RegexMatchStatement": _regex,
+    "SqliMatchStatement": _sql,
+    "XssMatchStatement": _scripts,
 }

@@ -64,6 +64,28 @@ async def test_first_chunk_arrives_before_the_target_makes_the_second(stack: Sta
             assert answer.headers["x-amzn-requestid"]
 
 
+async def test_the_access_log_has_the_time_to_the_first_content(stack: Stack) -> None:
+    slow = Slow()
+    stack.deploy().patch_stage(
+        (
+            "/accessLogSettings/format",
+            '{"first":"$context.integration.timeToFirstContent","all":"$context.responseLatency"}',
+        )
+    )
+    with served(slow, lifespan="off") as target, served(stack.edge(FixedBalancer(target))) as url:
+        async with httpx.AsyncClient(base_url=url, headers=HEADERS, timeout=WAIT) as client:
+            async with client.stream("POST", "/v1/chat/completions", json=BODY) as answer:
+                chunks = answer.aiter_raw()
+                await anext(chunks)
+                await asyncio.sleep(0.2)
+                slow.leave.set()
+                assert [chunk async for chunk in chunks]
+            await client.get("/v1/nowhere")
+    streamed, refused = (json.loads(line) for line in stack.logged())
+    assert 0 <= int(streamed["first"]) <= int(streamed["all"]) - 200
+    assert refused["first"] == "-"
+
+
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models"])
 async def test_a_client_that_goes_ends_the_request_to_the_target(stack: Stack, path: str) -> None:
     slow = Slow()

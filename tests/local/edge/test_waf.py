@@ -65,6 +65,14 @@ def size(operator: str, value: int, field: Any = None) -> dict[str, Any]:
     return {"SizeConstraintStatement": {**constraint, "TextTransformations": NONE}}
 
 
+def scripts(field: Any = None) -> dict[str, Any]:
+    return {"XssMatchStatement": {"FieldToMatch": field or BODY, "TextTransformations": NONE}}
+
+
+def sql(field: Any = None, **more: Any) -> dict[str, Any]:
+    return {"SqliMatchStatement": {"FieldToMatch": field or BODY, "TextTransformations": NONE, **more}}
+
+
 def json_body(scope: str = "ALL", paths: list[str] | None = None, **more: Any) -> dict[str, Any]:
     pattern: dict[str, Any] = {"IncludedPaths": paths} if paths else {"All": {}}
     return {"JsonBody": {"MatchPattern": pattern, "MatchScope": scope, **more}}
@@ -72,6 +80,10 @@ def json_body(scope: str = "ALL", paths: list[str] | None = None, **more: Any) -
 
 def mapped(kind: str, scope: str = "ALL", handling: str = "CONTINUE", **pattern: Any) -> dict[str, Any]:
     return {kind: {"MatchPattern": pattern or {"All": {}}, "MatchScope": scope, "OversizeHandling": handling}}
+
+
+def fields(*paths: str) -> dict[str, Any]:
+    return json_body("VALUE", list(paths), InvalidFallbackBehavior="NO_MATCH")
 
 
 LARGE = b"x" * 16_385
@@ -111,6 +123,14 @@ MATCHES: list[tuple[dict[str, Any], dict[str, Any], bool]] = [
     (byte_match(b"bad", json_body(paths=["/b"])), {"body": b'{"a": ["bad"], "b": "fine"}'}, False),
     (byte_match(b"bad", json_body(paths=["/b"])), {"body": b'{"b": "bad", "b": "fine"}'}, True),
     (byte_match(b"bad", json_body()), {"body": b'{"a": "bad", oops'}, True),
+    (scripts(), {"body": b"<Script>alert(1)</script>"}, True),
+    (scripts(fields("/model")), {"body": b'{"model": "<script>x", "prompt": ""}'}, True),
+    (scripts(fields("/model")), {"body": b'{"model": "m", "prompt": "<script>x"}'}, False),
+    (scripts(fields("/model")), {"body": b'{"model": "<script>x", oops'}, False),
+    (sql(), {"body": b"1 UNION ALL SELECT password"}, True),
+    (sql(fields("/user"), SensitivityLevel="HIGH"), {"body": b'{"user": "\' OR 1=1 --"}'}, True),
+    (sql(fields("/user")), {"body": b'{"user": "u", "prompt": "\' OR 1=1 --"}'}, False),
+    (sql(), {"body": b"Select one or two of these and tell me which is better"}, False),
     (byte_match(b"bad", json_body()), {"body": b'{"a": 1, oops "bad"'}, False),
     (byte_match(b"bad", json_body(InvalidFallbackBehavior="EVALUATE_AS_STRING")), {"body": b'oops "bad"'}, True),
     (byte_match(b"bad", json_body(InvalidFallbackBehavior="MATCH")), {"body": b"oops"}, True),
@@ -322,6 +342,10 @@ ATTACKS: list[tuple[str, dict[str, Any], str]] = [
     ("AWSManagedRulesKnownBadInputsRuleSet", {"method": "PROPFIND"}, "PROPFIND_METHOD"),
     ("AWSManagedRulesKnownBadInputsRuleSet", {"raw_path": "/.git/config"}, "ExploitablePaths_URIPATH"),
     ("AWSManagedRulesAmazonIpReputationList", {"source_ip": "192.0.2.7"}, "AWSManagedIPReputationList"),
+    ("AWSManagedRulesAnonymousIpList", {"source_ip": "198.18.0.1"}, "AnonymousIPList"),
+    ("AWSManagedRulesAnonymousIpList", {"source_ip": "198.19.0.1"}, "HostingProviderIPList"),
+    ("AWSManagedRulesBotControlRuleSet", {"headers": {"user-agent": "python-requests/2"}}, "CategoryHttpLibrary"),
+    ("AWSManagedRulesBotControlRuleSet", {"headers": {"user-agent": "Scrapy/2"}}, "CategoryScrapingFramework"),
 ]
 
 
@@ -333,7 +357,9 @@ def test_managed_rules(group: str, asked: dict[str, Any], name: str) -> None:
 @pytest.mark.parametrize("group", sorted(GROUPS))
 def test_plain_prompts_pass_every_managed_group(group: str) -> None:
     prompt = b'{"messages": [{"role": "user", "content": "Write a Python class, then say: it costs 5 > 3 dollars."}]}'
-    assert verdict(firewall(managed(group)), request(body=prompt)).allowed
+    # To Bot Control, whatever is no browser is a bot.
+    browser = request(body=prompt, headers={"user-agent": "Mozilla/5.0"})
+    assert verdict(firewall(managed(group)), browser).allowed
 
 
 def test_own_rule_group() -> None:
@@ -344,8 +370,7 @@ def test_own_rule_group() -> None:
 
 UNKNOWN: list[tuple[dict[str, Any], str]] = [
     (rule({"GeoMatchStatement": {"CountryCodes": ["DE"]}}), "rule r statement GeoMatchStatement"),
-    (rule({"SqliMatchStatement": {"FieldToMatch": BODY, "TextTransformations": NONE}}), "SqliMatchStatement"),
-    (rule({"XssMatchStatement": {"FieldToMatch": BODY, "TextTransformations": NONE}}), "XssMatchStatement"),
+    (rule(sql(SensitivityLevel="MEDIUM")), "SensitivityLevel MEDIUM"),
     (rule({"AsnMatchStatement": {"AsnList": [1]}}), "AsnMatchStatement"),
     (rule({"NotStatement": {"Statement": rate()}}), "RateBasedStatement"),
     (rule({"IPSetReferenceStatement": {"ARN": "arn:none"}}), "arn:none"),
@@ -357,7 +382,11 @@ UNKNOWN: list[tuple[dict[str, Any], str]] = [
     (rule({"RegexMatchStatement": {"RegexString": "(", "FieldToMatch": BODY, "TextTransformations": NONE}}), "regular"),
     (rule(rate(limit=1)), "limit 1"),
     (rule(rate(AggregateKeyType="CUSTOM_KEYS", CustomKeys=[{"JA4Fingerprint": {}}])), "JA4Fingerprint"),
-    (managed("AWSManagedRulesBotControlRuleSet"), "AWSManagedRulesBotControlRuleSet"),
+    (managed("AWSManagedRulesATPRuleSet"), "AWSManagedRulesATPRuleSet"),
+    (
+        managed(ManagedRuleGroupConfigs=[{"AWSManagedRulesBotControlRuleSet": {"InspectionLevel": "TARGETED"}}]),
+        "COMMON",
+    ),
     (managed(RuleActionOverrides=counting("Nothing_BODY")), "Nothing_BODY"),
     (managed(ManagedRuleGroupConfigs=[{"LoginPath": "/"}]), "ManagedRuleGroupConfigs"),
 ]

@@ -13,6 +13,9 @@ from tests.local.edge.stack import KEY, LOG_GROUP, REGION, FixedBalancer, Stack,
 
 pytestmark = pytest.mark.anyio
 
+TRUST = json.dumps(
+    {"Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "lambda.amazonaws.com"}}]}
+)
 HANDLER = f"""
 def handler(event, context):
     token = event["headers"].get("Authorization")
@@ -45,10 +48,11 @@ async def test_a_real_function_authorizes(tmp_path: Path, target: str) -> None:
     with Emulators(region=REGION, log_dir=tmp_path / "emulators") as emulators:
         stack = Emulated("", tmp_path)
         stack.emulators = emulators
+        role = emulators.client("iam").create_role(RoleName="authorizer", AssumeRolePolicyDocument=TRUST)["Role"]
         emulators.client("lambda").create_function(
             FunctionName="authorizer",
             Runtime="python3.12",
-            Role="arn:aws:iam::123456789012:role/authorizer",
+            Role=role["Arn"],
             Handler="authorizer.handler",
             Code={"ZipFile": package.getvalue()},
         )

@@ -1,0 +1,36 @@
+"""The table of how each type of `local.types` is changed and deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from local.types.lifecycles import (
+    apigateway,
+    audit,
+    compute,
+    ec2,
+    firewall,
+    functions,
+    identity,
+    observability,
+    secrets,
+    storage,
+)
+from local.types.lifecycles.vocabulary import Lifecycle
+
+LIFECYCLES: Mapping[str, Lifecycle] = {
+    token: life
+    for module in (
+        apigateway,
+        audit,
+        compute,
+        ec2,
+        firewall,
+        functions,
+        identity,
+        observability,
+        secrets,
+        storage,
+    )
+    for token, life in module.LIFECYCLES.items()
+}
