@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -56,6 +56,25 @@ def interruptible() -> Iterator[None]:
         _Told.number = None
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def noted() -> Iterator[Callable[[], int | None]]:
+    """Within `interruptible`: a signal to stop is only noted, for work that ends by itself between two steps; the
+    number of the signal is what is given. One that came and was not acted upon counts as told afterwards."""
+    came: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: came[0] if came else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            _Told.number = came[0]
 
 
 def end_if_told() -> None:

@@ -21,6 +21,7 @@ class Progress:
 
     model: str
     as_json: bool = False
+    is_silent: bool = False
     stdout: TextIO = field(default_factory=lambda: sys.stdout)
     stderr: TextIO = field(default_factory=lambda: sys.stderr)
     started: float = field(default_factory=time.monotonic)
@@ -61,6 +62,8 @@ class Progress:
         return round(time.monotonic() - self.started, 1)
 
     def _write(self, value: dict[str, object], line: str) -> None:
+        if self.is_silent:
+            return
         if self.as_json:
             print(json.dumps(value), file=self.stdout, flush=True)
         else:

@@ -1,4 +1,4 @@
-"""Data sets: JSONL files with a dataset.json that pins them, written last, read from a directory or from S3."""
+"""Data sets: files of rows with a dataset.json that pins them, written last, read from a directory or from S3."""
 
 import json
 import os
@@ -16,18 +16,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from model_image.artefacts import digest_of, replace_directory, sha256_of, write_atomically
 from model_image.errors import DataError
+from model_image.train.row_files import Row, read_rows
 
 DATASET = "dataset.json"
 DATASET_LIMIT_BYTES = 1 << 20
-Row = Mapping[str, Any]
 
 
 class DataFile(BaseModel):
-    """One JSONL file: name, rows, bytes, hex SHA-256."""
+    """One file of rows: name, rows, bytes, hex SHA-256."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    path: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\.jsonl$")]
+    path: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\.(jsonl|csv|txt|parquet)$")]
     rows: Annotated[int, Field(ge=1)]
     size: Annotated[int, Field(ge=1)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -71,16 +71,15 @@ class Dataset:
 
     def rows(self, split: str) -> Iterator[Row]:
         """The rows of one split (`train` or `heldout`), in the file's order; DataError when the split is not there."""
-        path = self.directory / f"{split}.jsonl"
-        if not any(file.path == path.name for file in self.manifest.files):
+        names = [file.path for file in self.manifest.files if file.path.partition(".")[0] == split]
+        if not names:
             there = " ".join(file.path for file in self.manifest.files)
-            raise DataError(f"data set {self.manifest.name} has no {path.name}, only {there}; build the data set again")
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    yield json.loads(line)
-                except ValueError as error:
-                    raise DataError(f"{path} line {number} is not JSON; build the data set again") from error
+            raise DataError(
+                f"data set {self.manifest.name} has no {split}.jsonl (or .csv, .txt, .parquet), only {there}; "
+                "build the data set again"
+            )
+        for name in names:
+            yield from read_rows(self.directory / name)
 
     def column(self, split: str, name: str) -> list[Any]:
         """One column of a split; DataError when the data set has no such column."""

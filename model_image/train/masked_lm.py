@@ -1,73 +1,112 @@
-"""Gives an encoder a masked-language head with tied embeddings: one flat loop, accuracy on held-out masked tokens."""
+"""Gives an encoder a masked-language head with tied embeddings: accuracy on held-out masked tokens."""
 
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer, BertForMaskedLM
 
-from model_image.progress import Progress
-from model_image.recipes import TrainRecipe
-from model_image.train.classification import encode
-from model_image.train.encoder import finetuning_groups, set_dropout
-from model_image.train.running import Pace, batches_by_length, computing, padded, prepare, rate_at
+from model_image.train import adapters
+from model_image.train.causal_lm import Texts
+from model_image.train.encoder import encoder_ids, finetuning_groups, set_dropout
+from model_image.train.evaluation import Evaluated
+from model_image.train.machine import Machine
+from model_image.train.running import Batch, batches_by_length, padded
+from model_image.train.tokens import TokenFile, slices, split_off
+from model_image.train_recipe import TrainRecipe
 
 SMOOTHING = 0.1
 
 
-def train_masked_lm(
-    recipe: TrainRecipe,
-    *,
-    train_texts: list[str],
-    heldout_texts: list[str],
-    base: Path,
-    directory: Path,
-    progress: Progress,
-) -> dict[str, float]:
-    """Train, evaluate and save into `directory`; returns the metrics."""
-    prepare(seed=recipe.seed, threads=recipe.threads)
-    settings = recipe.optimisation
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    model = BertForMaskedLM.from_pretrained(base, attn_implementation="eager", dtype=torch.float32)
-    model.bert.embeddings.requires_grad_(False)  # the head is tied to them: they are the meaning it starts from
-    set_dropout(model, settings.dropout)
-    texts = encode(tokenizer, train_texts, length=recipe.tokenizer.max_tokens)
-    start_head(model, texts)
+class MaskedLoss(torch.nn.Module):
+    """A masked model with its loss: the sum over the masked tokens of the nats that each is a surprise by."""
 
-    optimiser = torch.optim.AdamW(finetuning_groups(model, settings), betas=settings.betas, fused=True)
-    batches = batches_by_length([len(text) for text in texts], batch=settings.batch, seed=recipe.seed)
-    chance = torch.Generator().manual_seed(recipe.seed)
-    pace = Pace(steps=recipe.budget.steps, max_minutes=recipe.budget.max_minutes)
-    loss = torch.tensor(float("nan"))
-    step = 0
-    model.train()
-    for step in pace:
-        factor = rate_at(step, steps=pace.steps, warmup=settings.warmup_steps, shape="linear")
-        for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * factor
-        tokens, attention = padded([texts[row] for row in next(batches)], pad=tokenizer.pad_token_id)
-        masked, places = mask(tokens, tokenizer, probability=settings.mask_probability, chance=chance)
-        with computing(settings.precision):
-            logits = masked_logits(model, masked, attention, places)
-        loss = cross_entropy(logits.float(), tokens[places])
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip)
-        optimiser.step()
-        rate = pace.tokens_per_second(int(attention.sum()))
-        progress.step(step=step, steps=pace.steps, loss=loss.item(), tokens_per_second=rate)
+    def __init__(self, model: BertForMaskedLM) -> None:
+        """`model` is transformers' own."""
+        super().__init__()
+        self.model = model
 
-    progress.phase("evaluating")
-    heldout = encode(tokenizer, heldout_texts, length=recipe.tokenizer.max_tokens)
-    metrics = evaluate(model, tokenizer, heldout, probability=settings.mask_probability, batch=recipe.evaluation.batch)
-    model.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-    return {**metrics, "train_loss": loss.item(), "steps": float(step), "train_tokens": float(pace.tokens)}
+    def forward(
+        self, tokens: torch.Tensor, attention: torch.Tensor, places: torch.Tensor, targets: torch.Tensor
+    ) -> torch.Tensor:
+        """All are [rows, length]: what is shown, where tokens are, where they are masked, and what they were."""
+        logits = masked_logits(self.model, tokens, attention, places)
+        return cross_entropy(logits.float(), targets[places], reduction="sum")
+
+
+class MaskedTask:
+    """Texts of like length together, some of their tokens hidden, others each time."""
+
+    schedule: Literal["linear", "cosine"] = "linear"
+
+    def __init__(self, recipe: TrainRecipe, *, texts: Texts, base: Path, machine: Machine, scratch: Path) -> None:
+        """`texts` gives the training texts; `scratch` is for the token file. Raises ConfigError."""
+        self._recipe = recipe
+        settings = recipe.optimisation
+        self.tokenizer = AutoTokenizer.from_pretrained(base)
+        self.model = BertForMaskedLM.from_pretrained(base, attn_implementation=machine.attention, dtype=torch.float32)
+        set_dropout(self.model, settings.dropout)
+        encode = encoder_ids(self.tokenizer, length=recipe.tokenizer.max_tokens)
+        self._texts = TokenFile.of_node(machine, scratch, texts(), encode)
+        self.counts = count_tokens(self._texts, vocabulary=self.model.config.vocab_size)
+        start_head(self.model, self.counts)
+        if recipe.lora:
+            adapters.inject(self.model, recipe.lora)
+        self.model.bert.embeddings.requires_grad_(False)  # the head is tied to them: they are what it starts from
+        if settings.gradient_checkpointing:
+            adapters.checkpoint_gradients(self.model)
+        self.module = MaskedLoss(self.model)
+        self._training, self._validating = split_off(len(self._texts), percent=recipe.evaluation.validation_percent)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """The head and the encoder, each at its own rate."""
+        return finetuning_groups(self.model, self._recipe.optimisation)
+
+    def batches(self) -> Iterator[Batch]:
+        """Endless batches of texts of like length."""
+        lengths = self._texts.lengths
+        settings, seed = self._recipe.optimisation, self._recipe.seed
+        numbers = batches_by_length([int(lengths[row]) for row in self._training], batch=settings.batch, seed=seed)
+        for step, chosen in enumerate(numbers, start=1):
+            yield self._batch([self._training[number] for number in chosen], seed=seed + step * 2**20)
+
+    def validation(self) -> Iterator[Batch]:
+        """The texts kept out of training, each masked in the same places every time."""
+        for first, rows in enumerate(slices(self._validating, self._recipe.evaluation.batch)):
+            yield self._batch(rows, seed=first)
+
+    def _batch(self, rows: list[int], *, seed: int) -> Batch:
+        tokens, attention = padded([self._texts[row] for row in rows], pad=self.tokenizer.pad_token_id)
+        chance = torch.Generator().manual_seed(seed)
+        probability = self._recipe.optimisation.mask_probability
+        shown, places = mask(tokens, self.tokenizer, probability=probability, chance=chance)
+        return Batch(
+            inputs={"tokens": shown, "attention": attention, "places": places, "targets": tokens},
+            predictions=int(places.sum()),
+            tokens=int(attention.sum()),
+        )
+
+    def save(self, directory: Path) -> None:
+        """Weights as safetensors, configuration and tokenizer."""
+        adapters.merge(self.model)
+        self.model.save_pretrained(directory)
+        self.tokenizer.save_pretrained(directory)
+
+
+def count_tokens(texts: TokenFile, *, vocabulary: int) -> torch.Tensor:
+    """How often each token is in the texts, without those that begin and end a text."""
+    counts = torch.zeros(vocabulary, dtype=torch.long)
+    for rows in slices(list(range(len(texts))), 10_000):
+        every = [token for row in rows for token in texts[row][1:-1]]
+        counts += torch.bincount(torch.tensor(every, dtype=torch.long), minlength=vocabulary)
+    return counts
 
 
 @torch.no_grad()
-def start_head(model: BertForMaskedLM, texts: list[list[int]]) -> None:
+def start_head(model: BertForMaskedLM, counts: torch.Tensor) -> None:
     """
     Start the head where little is left to learn: the transform as identity, the bias as log frequency of each token.
 
@@ -76,9 +115,8 @@ def start_head(model: BertForMaskedLM, texts: list[list[int]]) -> None:
     head = model.cls.predictions
     torch.nn.init.eye_(head.transform.dense.weight)
     torch.nn.init.zeros_(head.transform.dense.bias)
-    every = torch.tensor([token for text in texts for token in text[1:-1]], dtype=torch.long)
-    counts = torch.bincount(every, minlength=head.bias.numel()).float()
-    head.bias.copy_(((counts + SMOOTHING) / counts.sum()).log())
+    frequencies = counts.float()
+    head.bias.copy_(((frequencies + SMOOTHING) / frequencies.sum()).log())
 
 
 def mask(
@@ -110,25 +148,32 @@ def masked_logits(
 
 @torch.inference_mode()
 def evaluate(
-    model: BertForMaskedLM, tokenizer: Any, texts: list[list[int]], *, probability: float, batch: int
-) -> dict[str, float]:
+    model: BertForMaskedLM, tokenizer: Any, texts: list[str], *, length: int, batch: int, probability: float
+) -> Evaluated:
     """Accuracy (first guess, and among the first five) and nats on masked tokens of held-out texts."""
     model.train(mode=False)
     chance = torch.Generator().manual_seed(1)
-    order = sorted(texts, key=len)
-    first = among = count = 0
+    order = sorted(encoder_ids(tokenizer, length=length)(texts), key=len)
+    first = among = 0
     nats = 0.0
+    masked_tokens: Counter[int] = Counter()
     for start in range(0, len(order), batch):
         tokens, attention = padded(order[start : start + batch], pad=tokenizer.pad_token_id)
-        masked, places = mask(tokens, tokenizer, probability=probability, chance=chance)
-        logits, true = masked_logits(model, masked, attention, places), tokens[places]
+        shown, places = mask(tokens, tokenizer, probability=probability, chance=chance)
+        true = tokens[places].to(model.device)
+        inputs = [each.to(model.device) for each in (shown, attention, places)]
+        logits = masked_logits(model, *inputs)
         guesses = logits.topk(5, dim=-1).indices
         first += int((guesses[:, 0] == true).sum())
         among += int((guesses == true[:, None]).any(-1).sum())
-        count += len(true)
         nats += cross_entropy(logits, true, reduction="sum").item()
-    return {
-        "heldout_masked_accuracy": first / count,
-        "heldout_masked_accuracy_top5": among / count,
-        "heldout_nats_per_masked_token": nats / count,
-    }
+        masked_tokens.update(true.tolist())
+    count = masked_tokens.total()
+    return Evaluated(
+        {
+            "heldout_masked_accuracy": first / count,
+            "heldout_masked_accuracy_top5": among / count,
+            "heldout_nats_per_masked_token": nats / count,
+        },
+        masked_tokens=masked_tokens,
+    )

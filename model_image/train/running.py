@@ -1,62 +1,72 @@
-"""What the three training loops share: seeds and threads, precision, schedule, pace and batches."""
+"""What every training needs: batches and their order, the schedule of the learning rate, and the pace."""
 
 import math
 import random
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import islice
 from typing import Literal
 
 import torch
 
-# What Linux calls a processor that multiplies bf16 natively (x86 and Arm); on others bf16 is slower than fp32.
-BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+from model_image.train_recipe import Budget
+
+
+@dataclass(frozen=True)
+class Batch:
+    """
+    The rows of one step, for all processes together: tensors whose first dimension is the row.
+
+    `predictions` are what the loss is a mean over; `tokens` is how many there are without padding.
+    """
+
+    inputs: dict[str, torch.Tensor]
+    predictions: int
+    tokens: int
 
 
 @dataclass
 class Pace:
-    """Steps and time of one training: when to stop, and how fast it is."""
+    """Steps and time of one training, those before an interruption included: when to stop, and how fast it is."""
 
-    steps: int
-    max_minutes: float
+    budget: Budget
     tokens: int = 0
-    started: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
+    _seconds_before: float = 0.0
+    _tokens_before: int = 0
+    _started: float = field(default_factory=time.monotonic)
 
-    def __iter__(self) -> Iterator[int]:
-        """The step numbers from 1, until the steps or the minutes are used up."""
-        for step in range(1, self.steps + 1):
-            if time.monotonic() - self.started > self.max_minutes * 60:
-                return
+    def go_on(self, *, tokens: int, seconds: float) -> None:
+        """Counts go on from those of a checkpoint."""
+        self.tokens = self._tokens_before = tokens
+        self.seconds = self._seconds_before = seconds
+
+    def now(self) -> float:
+        """Seconds of training until now; `seconds` is what all processes have agreed on."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    def steps(self, *, after: int) -> Iterator[int]:
+        """The step numbers after one that is done, until steps, minutes or money are used up."""
+        step = after
+        minutes = self.budget.minutes
+        while (self.budget.steps is None or step < self.budget.steps) and (
+            minutes is None or self.seconds <= minutes * 60
+        ):
+            step += 1
             yield step
 
-    def tokens_per_second(self, tokens: int) -> float:
-        """Adds a step's tokens and returns the mean rate so far."""
-        self.tokens += tokens
-        return self.tokens / max(time.monotonic() - self.started, 1e-9)
+    def expected_steps(self, step: int) -> int:
+        """How many there will be: those of the budget, or by the time that those until `step` took."""
+        if self.budget.steps is not None:
+            return self.budget.steps
+        used = self.seconds / ((self.budget.minutes or math.inf) * 60)
+        return max(step, round(min((step - 1) / used, 1e12))) if used and step > 1 else 10**12
 
-
-def prepare(*, seed: int, threads: int) -> None:
-    """Fix every random source; `threads` 0 leaves torch its own choice, one for each core."""
-    torch.manual_seed(seed)
-    if threads:
-        torch.set_num_threads(threads)
-
-
-def computing(precision: Literal["fp32", "bf16", "auto"]) -> AbstractContextManager[object]:
-    """The context in which the forward pass runs: autocast to bf16 or nothing."""
-    if precision == "bf16" or (precision == "auto" and _has_native_bf16()):
-        return torch.autocast("cpu", dtype=torch.bfloat16)
-    return nullcontext()
-
-
-def _has_native_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    try:
-        words = cpuinfo.read_text(encoding="utf-8", errors="replace").split()
-    except OSError:  # not Linux: fp32 is right everywhere
-        return False
-    return not BF16_FLAGS.isdisjoint(words)
+    @property
+    def tokens_per_second(self) -> float:
+        """The mean rate of this process's own time."""
+        return (self.tokens - self._tokens_before) / max(self.now() - self._seconds_before, 1e-9)
 
 
 def rate_at(step: int, *, steps: int, warmup: int, shape: Literal["linear", "cosine"]) -> float:
@@ -78,6 +88,20 @@ def batches_by_length(lengths: Sequence[int], *, batch: int, seed: int) -> Itera
         batches = [rows_of[start : start + batch] for rows_of in near for start in range(0, len(rows_of), batch)]
         order.shuffle(batches)
         yield from batches
+
+
+def shuffled_batches(rows: Sequence[int], *, batch: int, seed: int) -> Iterator[list[int]]:
+    """Endless batches of exactly `batch` of these row numbers; every row once before any twice."""
+    order, numbers = random.Random(seed), list(rows)
+
+    def endless() -> Iterator[int]:
+        while True:
+            order.shuffle(numbers)
+            yield from numbers.copy()
+
+    every = endless()
+    while True:
+        yield list(islice(every, batch))
 
 
 def padded(rows: Sequence[Sequence[int]], *, pad: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,7 +13,8 @@ from pathlib import Path
 import botocore
 
 from model_image.errors import DataError
-from model_image.train.datasets import DatasetManifest, Row, write_dataset
+from model_image.train.datasets import DatasetManifest, write_dataset
+from model_image.train.row_files import Row
 
 # Long, prose-like documentation; a fixed list in a fixed order, so that one botocore version always gives one data set.
 SERVICES = (

@@ -1,5 +1,6 @@
 """The arithmetic that training rests on: schedule, batches, masks, measures, and the texts it learns from."""
 
+import ast
 import gzip
 import json
 import math
@@ -136,3 +137,15 @@ def test_an_archive_that_is_not_the_expected_one_is_refused(tmp_path: Path) -> N
         build_vader_sentences(tmp_path / "vader-sentences", sdist=tmp_path / "a.tar.gz")
     with pytest.raises(DataError, match="not a readable archive"):
         build_vader_sentences(tmp_path / "vader-sentences", sdist=tmp_path / "missing.tar.gz")
+
+
+def test_a_server_needs_no_library_of_training() -> None:
+    package = Path(sources.__file__).parents[1]
+    for path in package.rglob("*.py"):
+        if path.is_relative_to(package / "train"):
+            continue
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        names = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+        names |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        roots = {name.partition(".")[0] for name in names}
+        assert not roots & {"accelerate", "peft", "matplotlib", "vaderSentiment"}, path
