@@ -52,7 +52,7 @@ class Outcome:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measures the model server against others; minutes to two hours.")
+    parser = argparse.ArgumentParser(description="Measures the model server against others; minutes to an hour.")
     parser.add_argument("--quick", action="store_true", help="one round of fewer requests, written to .bench/quick")
     parser.add_argument("--parts", metavar="PARTS", help=f"of {','.join(PARTS)} (default {DEFAULT_PARTS})")
     parser.add_argument("--only", metavar="NAMES", help=f"servers, of {','.join(NAMES)} (default all)")

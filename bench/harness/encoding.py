@@ -12,7 +12,7 @@ from bench.harness.measuring import PROCESS, Measured, process_figures, watched
 from bench.harness.processes import client_core, free_port, pinned, serve
 from bench.harness.workload import Prompts
 
-FULL = {1: 24, 16: 128, 64: 192}
+FULL = {1: 16, 16: 128, 64: 192}
 QUICK = {1: 8, 16: 48, 64: 96}
 
 

@@ -38,7 +38,7 @@ class Sizes:
 
 
 FULL = Sizes(
-    {1: 4, 8: 16, 32: 64}, mixed=48, open=32, sequential=Sizes({1: 4, 8: 8, 32: 32}, mixed=24, open=16)
+    {1: 4, 8: 16, 32: 64}, mixed=48, open=24, sequential=Sizes({1: 2, 8: 8, 32: 32}, mixed=16, open=8)
 )  # fmt: skip
 QUICK = Sizes(
     {1: 2, 8: 8, 32: 32}, mixed=24, open=0, sequential=Sizes({1: 2, 8: 8}, mixed=16, open=0)

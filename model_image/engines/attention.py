@@ -1,15 +1,14 @@
 """Attention over packed texts: the tokens of many texts in one row, each seeing those of its own text only."""
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 from transformers import AttentionInterface
 
 PACKED = "modelkeep_packed"
-# Up to this many keys, one row of one head is quicker by plain sums than by FlashAttention (on an AVX-512 core).
-_SHORT = 256
 _CHECKED = "_modelkeep_window_checked"
 
 
@@ -108,12 +107,6 @@ def _flash(
     return attended
 
 
-def _one_row(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """The attention of one scaled row per key head: [1, heads, 1, size] over keys and values [1, heads, keys, size]."""
-    shares = torch.mul(key, query).sum(-1).softmax(-1)
-    return torch.mul(value, shares.unsqueeze(-1)).sum(2, keepdim=True)
-
-
 @dataclass(frozen=True)
 class Span:
     """
@@ -128,6 +121,56 @@ class Span:
     length: int
 
 
+class SingleRows:
+    """
+    The attention of texts that go on by one token, for all of them at once.
+
+    Every key is read for one row only, so that memory decides: the scores are those entries of a product of matrices
+    that a sparse pattern asks for, and the result is a weighted sum of rows of a table, as an embedding bag makes it.
+    Neither writes anything in between that is as large as the keys, and what a text gets depends on its own alone.
+    """
+
+    def __init__(self, spans: Sequence[Span], *, places: int, heads: int, key_heads: int) -> None:
+        """The rows of all heads' keys lie one behind the other, `places` of them per key head."""
+        lengths = [span.length for span in spans]
+        first = torch.arange(heads).div_(heads // key_heads, rounding_mode="floor").mul_(places)[:, None]
+        self._keys = torch.cat([(first + torch.arange(span.keys, span.keys + span.length)).view(-1) for span in spans])
+        self._starts = torch.tensor([0] + [length for length in lengths for _ in range(heads)]).cumsum(0)
+        self._pattern = _pattern(self._starts, self._keys, columns=key_heads * places)
+        scores = self._pattern.values()
+        self._shares = torch.empty_like(scores)
+        sizes = [heads * length for length in lengths]
+        self._texts = [
+            (ours.view(heads, -1), shares.view(heads, -1))
+            for ours, shares in zip(torch.split(scores, sizes), torch.split(self._shares, sizes), strict=True)
+        ]
+
+    def attend(self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float) -> torch.Tensor:
+        """[texts * heads, size] for queries of that shape; `keys` and `values` are [key heads * places, size]."""
+        torch.sparse.sampled_addmm(self._pattern, query, keys.t(), beta=0.0, alpha=scaling, out=self._pattern)
+        for scores, shares in self._texts:
+            torch.softmax(scores, dim=-1, out=shares)
+        return torch.nn.functional.embedding_bag(
+            self._keys, values, self._starts, mode="sum", per_sample_weights=self._shares, include_last_offset=True
+        )
+
+
+def _pattern(starts: torch.Tensor, columns_of: torch.Tensor, *, columns: int) -> torch.Tensor:
+    """A sparse matrix whose row n has the entries `starts[n]` to `starts[n + 1]` of `columns_of`, in that order."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that sparse matrices may change; torch is pinned
+        return torch.sparse_csr_tensor(
+            starts, columns_of, torch.zeros(len(columns_of)), (len(starts) - 1, columns), check_invariants=False
+        )
+
+
+def _seen(span: Span, window: int | None) -> Span:
+    """The keys that a span's last row sees."""
+    if window is None or span.length <= window:
+        return span
+    return replace(span, keys=span.keys + span.length - window, length=window)
+
+
 class CachedStep:
     """One step of a causal model on a CPU: every text sees its own earlier keys and values, which lie in a pool."""
 
@@ -138,41 +181,37 @@ class CachedStep:
         Spans of one row come before longer ones.
         """
         self._keys, self._values = keys.unbind(0), values.unbind(0)
-        self._places = places
+        self._key_rows, self._value_rows = keys.flatten(1, 2).unbind(0), values.flatten(1, 2).unbind(0)
+        self._places = keys.shape[2]
+        self._targets = (torch.arange(keys.shape[1])[:, None] * self._places + places).view(-1)
         self._single = [span for span in spans if span.count == 1]
         self._longer = [span for span in spans if span.count > 1]
-        # The views of all layers are made at once: one by one they would cost as much as the attention of short texts.
-        self._views = [
-            (
-                keys[:, None, :, span.keys : span.keys + span.length].unbind(0),
-                values[:, None, :, span.keys : span.keys + span.length].unbind(0),
-            )
-            for span in self._single
-        ]
+        self._single_rows: dict[int | None, SingleRows] = {}
         self._masks: dict[tuple[int, int | None], torch.Tensor] = {}
 
     def attend(self, heads: Heads) -> torch.Tensor:
         """See Step."""
-        self._keys[heads.layer].index_copy_(1, self._places, heads.key)
-        self._values[heads.layer].index_copy_(1, self._places, heads.value)
         count, rows, size = heads.query.shape
         key_heads = heads.key.shape[0]
-        # Query heads that share a key head are treated as rows of it, so that no key is repeated.
-        grouped = heads.query.view(key_heads, count // key_heads, rows, size)
-        parts = self._attend_single(heads, grouped)
-        parts += [self._attend_longer(heads, grouped, span) for span in self._longer]
-        return torch.cat(parts).reshape(rows, count, size)
+        self._key_rows[heads.layer].index_copy_(0, self._targets, heads.key.reshape(-1, size))
+        self._value_rows[heads.layer].index_copy_(0, self._targets, heads.value.reshape(-1, size))
+        parts = [self._attend_single(heads)] if self._single else []
+        if self._longer:
+            # Query heads that share a key head are treated as rows of it, so that no key is repeated.
+            grouped = heads.query.view(key_heads, count // key_heads, rows, size)
+            parts += [self._attend_longer(heads, grouped, span).reshape(-1, size) for span in self._longer]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(rows, count, size)
 
-    def _attend_single(self, heads: Heads, grouped: torch.Tensor) -> list[torch.Tensor]:
-        queries = (grouped[:, :, : len(self._single)] * heads.scaling).permute(2, 0, 1, 3).unsqueeze(1).unbind(0)
-        parts = []
-        for query, (keys, values) in zip(queries, self._views, strict=True):
-            key, value = keys[heads.layer], values[heads.layer]
-            if heads.window is not None and key.shape[2] > heads.window:
-                key, value = key[:, :, -heads.window :], value[:, :, -heads.window :]
-            short = query.shape[2] == 1 and key.shape[2] <= _SHORT
-            parts.append(_one_row(query, key, value) if short else _flash(query, key, value, 1.0))
-        return parts
+    def _attend_single(self, heads: Heads) -> torch.Tensor:
+        count, _, size = heads.query.shape
+        if heads.window not in self._single_rows:
+            spans = [_seen(span, heads.window) for span in self._single]
+            self._single_rows[heads.window] = SingleRows(
+                spans, places=self._places, heads=count, key_heads=heads.key.shape[0]
+            )
+        query = heads.query[:, : len(self._single)].transpose(0, 1).reshape(-1, size)
+        keys, values = self._key_rows[heads.layer], self._value_rows[heads.layer]
+        return self._single_rows[heads.window].attend(query, keys, values, heads.scaling)
 
     def _attend_longer(self, heads: Heads, grouped: torch.Tensor, span: Span) -> torch.Tensor:
         query = grouped[:, :, span.first : span.first + span.count].transpose(0, 1)

@@ -1,5 +1,6 @@
 """From an artefact directory to an engine, its tokenizer and the facts a server needs about them."""
 
+import ctypes
 import json
 import os
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ _KINDS = {
     "classification": {"sentiment"},
     "masks": {"fill-mask", "augmentation"},
 }
+# Of mallopt(3); a block of more than 32 MiB cannot be kept.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LARGEST_BLOCK, _MOST_KEPT = 32 << 20, 256 << 20
 _GPU_PART = 0.85
 _MOST_CPU_BYTES = 2 << 30
 # The pooler of BERT is not read by any task here, so a checkpoint without one is whole.
@@ -61,11 +65,25 @@ class Loaded:
 
 def prepare_torch(*, threads: int | None) -> None:
     """Sets how many cores a step uses (all that this process may run on, unless said) and quiets the libraries."""
+    _keep_freed_memory()
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
     torch.set_grad_enabled(False)
     quiet: Any = transformers.logging
     quiet.set_verbosity_error()
     quiet.disable_progress_bar()
+
+
+def _keep_freed_memory() -> None:
+    """
+    Has the C library keep the memory of a step's results for the next step's.
+
+    It gives large blocks back to the system at once, which then clears every page anew: up to a fifth of the time of
+    an encoder's batch. C libraries other than glibc have no such switch.
+    """
+    change = getattr(ctypes.CDLL(None), "mallopt", None)
+    if change is not None:
+        change(_M_MMAP_THRESHOLD, _LARGEST_BLOCK)
+        change(_M_TRIM_THRESHOLD, _MOST_KEPT)
 
 
 def load(

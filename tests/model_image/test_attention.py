@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.attention import varlen
 
-from model_image.engines.attention import CachedStep, Heads, Span, VariableLengthStep, WholeTextsStep
+from model_image.engines.attention import CachedStep, Heads, SingleRows, Span, VariableLengthStep, WholeTextsStep
 
 LAYERS, KEY_HEADS, GROUPS, SIZE, PLACES = 2, 2, 3, 16, 200
 # Two texts that go on by a token, one by five, and one that begins; the rows of one token come first.
@@ -60,6 +60,26 @@ def test_a_step_over_the_pool(monkeypatch: pytest.MonkeyPatch, window: int | Non
         assert found.shape == (ROWS, KEY_HEADS * GROUPS, SIZE)
         assert torch.allclose(found, expected, atol=1e-5)
         assert torch.equal(keys[layer].transpose(0, 1), pool[0][layer])
+
+
+def test_a_text_that_goes_on_gets_the_same_bits_alone_and_in_company() -> None:
+    torch.manual_seed(5)
+    keys, values = torch.randn(2, KEY_HEADS * PLACES, SIZE)
+    count = KEY_HEADS * GROUPS
+    spans = [Span(0, 1, 40, 12), Span(1, 1, 150, 33), Span(2, 1, 0, 1), Span(3, 1, 90, 47)]
+    query = torch.randn(len(spans) * count, SIZE)
+    keys[90] = float("nan")  # what one text computes is nobody else's
+
+    def attended(chosen: list[Span], rows: torch.Tensor) -> torch.Tensor:
+        single = SingleRows(chosen, places=PLACES, heads=count, key_heads=KEY_HEADS)
+        single.attend(rows * 2, keys, values, 0.25)  # the layer before
+        return single.attend(rows, keys, values, 0.25)
+
+    together = attended(spans, query).split(count)
+    for span, rows, found in zip(spans[:3], query.split(count)[:3], together[:3], strict=True):
+        assert torch.equal(attended([span], rows), found)
+        assert found.isfinite().all()
+    assert together[3].isnan().any()
 
 
 def test_a_batch_of_whole_texts(monkeypatch: pytest.MonkeyPatch) -> None:
