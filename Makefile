@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test check bench image stack-named plan deploy destroy
+.PHONY: help demo up down test check audit bench image stack-named plan deploy destroy
 
 help:  ## print the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "modelkeep needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": call make PYTHON=python3.11 (or newer)")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing modelkeep into $(VENV) (some minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[infra,model,local,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[infra,model,local,data,dev]'
 	@touch $@
 
 demo: $(STAMP)  ## the whole story on one machine: train, publish, deploy, call, guard, clean end
@@ -33,7 +33,10 @@ check: $(STAMP)  ## ruff, ruff format, mypy
 	@$(BIN)/mypy
 
 test: $(STAMP)  ## every test
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 2
+
+audit: $(STAMP)  ## deploy on emulators and judge what is there with prowler: STACK=local
+	@$(BIN)/modelkeep audit --stack "$(or $(STACK),local)"
 
 bench: $(STAMP)  ## measure what must be fast; results go to bench/results/
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from model_image.errors import ArtefactError
 from model_image.manifest import (
     MANIFEST,
     MANIFEST_LIMIT_BYTES,
+    SIGNATURE,
     FileEntry,
     Manifest,
     digest_of,
@@ -25,25 +26,40 @@ from model_image.manifest import (
     write_atomically,
     write_manifest,
 )
+from model_image.signature import (
+    SIGNATURE_LIMIT_BYTES,
+    PublicKey,
+    Signer,
+    unsigned,
+    verify_signature,
+)
 
 __all__ = [
     "MANIFEST",
+    "SIGNATURE",
     "FileEntry",
     "Manifest",
     "digest_of",
     "fetch_from_s3",
     "new_artefact",
+    "new_building",
     "parse_manifest",
     "publish",
     "read_manifest",
+    "read_signature",
     "refuse_unsafe",
     "remove_abandoned",
     "replace_directory",
     "sha256_of",
     "verify",
+    "verify_signed",
     "write_atomically",
     "write_manifest",
 ]
+
+
+_MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+_DENIED = frozenset({"403", "AccessDenied"})
 
 
 @contextmanager
@@ -55,12 +71,17 @@ def new_artefact(models: Path, name: str, version: str) -> Iterator[Path]:
     start with `.building-<pid>-`, so that what a killed process left can be told from what a living one makes.
     """
     models.mkdir(parents=True, exist_ok=True, mode=0o700)
-    building = Path(tempfile.mkdtemp(dir=models, prefix=f".building-{os.getpid()}-"))
+    building = new_building(models)
     try:
         yield building
         replace_directory(building, models / name / version)
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def new_building(directory: Path) -> Path:
+    """A temporary directory in `directory`, named so that `remove_abandoned` knows whose it is."""
+    return Path(tempfile.mkdtemp(dir=directory, prefix=f".building-{os.getpid()}-"))
 
 
 def remove_abandoned(directory: Path) -> None:
@@ -91,36 +112,82 @@ def replace_directory(new: Path, place: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def fetch_from_s3(client: Any, bucket: str, name: str, version: str, cache_dir: Path) -> Path:
+def fetch_from_s3(
+    client: Any,
+    bucket: str,
+    name: str,
+    version: str,
+    cache_dir: Path,
+    *,
+    trusted: Sequence[PublicKey],
+) -> Path:
     """
     Bring one artefact from the models bucket to `cache_dir/name/version`; what is there already and right is kept.
 
-    Downloads to a temporary directory, verifies every digest and renames, so that a reader never sees half a model.
-    Raises ArtefactError when an object is missing, is not the model that was asked for, or fails verification.
+    Nothing is downloaded that no trusted key has signed. Downloads to a temporary directory, verifies every digest and
+    renames, so that a reader never sees half a model. Raises ArtefactError when an object is missing, is not the model
+    that was asked for, or fails verification.
     """
     prefix, place = f"{name}/{version}", cache_dir / name / version
     where = f"s3://{bucket}/{prefix}/{MANIFEST}"
     raw = _read_object(client, bucket, f"{prefix}/{MANIFEST}")
+    signature = read_signature(client, bucket, prefix)
+    verify_signature(raw, signature, trusted=trusted, where=f"s3://{bucket}/{prefix}/{SIGNATURE}")
     manifest = parse_manifest(raw, where=where)
     if (manifest.name, manifest.version) != (name, version):
         raise ArtefactError(
             f"{where} describes {manifest.name} {manifest.version}, expected {name} {version}; publish again"
         )
-    if _is_there(place, manifest):
+    if _is_there(place, raw):
+        write_atomically(place / SIGNATURE, signature)  # it may have been signed again
         return place
     with new_artefact(cache_dir, name, version) as building:
         for entry in manifest.files:
             _download(client, bucket, f"{prefix}/{entry.path}", entry, building / entry.path)
         write_atomically(building / MANIFEST, raw)
+        write_atomically(building / SIGNATURE, signature)
         verify(building)
     return place
 
 
-def _is_there(place: Path, manifest: Manifest) -> bool:
+def verify_signed(directory: Path, *, trusted: Sequence[PublicKey]) -> Manifest:
+    """
+    Check a directory as `verify` does, and that one of the trusted keys has signed its manifest.
+
+    Raises ArtefactError with the reason.
+    """
+    raw, signature, where = (
+        _read(directory / MANIFEST),
+        directory / SIGNATURE,
+        str(directory / SIGNATURE),
+    )
+    if not signature.is_file():
+        raise unsigned(where)
+    verify_signature(raw, _read(signature), trusted=trusted, where=where)
+    manifest = verify(directory)
+    if manifest != parse_manifest(raw, where=str(directory / MANIFEST)):
+        raise ArtefactError(f"{directory / MANIFEST} has just been altered; bring the model again")
+    return manifest
+
+
+def _read(path: Path) -> bytes:
     try:
-        return verify(place) == manifest
+        with path.open("rb") as file:
+            return file.read(MANIFEST_LIMIT_BYTES + 1)
+    except FileNotFoundError as error:
+        raise ArtefactError(
+            f"{path} is missing: this is no model artefact; build or publish the model again"
+        ) from error
+    except OSError as error:
+        raise ArtefactError(f"{path} cannot be read ({error.strerror}); check its owner and permissions") from error
+
+
+def _is_there(place: Path, raw: bytes) -> bool:
+    try:
+        verify(place)
     except ArtefactError:  # missing, older or damaged: all three are cured by bringing it again
         return False
+    return (place / MANIFEST).read_bytes() == raw
 
 
 def _download(client: Any, bucket: str, key: str, entry: FileEntry, target: Path) -> None:
@@ -132,9 +199,41 @@ def _download(client: Any, bucket: str, key: str, entry: FileEntry, target: Path
         client.download_file(bucket, key, str(target))
 
 
+def read_signature(client: Any, bucket: str, prefix: str) -> bytes:
+    """The signature document of the model under `prefix`; ArtefactError where there is none."""
+    key = f"{prefix}/{SIGNATURE}"
+    # 403 is S3's answer about what does not exist to who may not list; the manifest beside it has just been read.
+    signature = _read_if_there(client, bucket, key, limit=SIGNATURE_LIMIT_BYTES, missing=_MISSING | _DENIED)
+    if signature is None:
+        raise unsigned(f"s3://{bucket}/{key}")
+    return signature
+
+
 def _read_object(client: Any, bucket: str, key: str) -> bytes:
     with _s3_errors(f"s3://{bucket}/{key}"):
         body: bytes = client.get_object(Bucket=bucket, Key=key)["Body"].read(MANIFEST_LIMIT_BYTES + 1)
+    return body
+
+
+def _read_if_there(
+    client: Any,
+    bucket: str,
+    key: str,
+    *,
+    limit: int,
+    missing: Collection[str] = _MISSING,
+) -> bytes | None:
+    """An object, of which no more than `limit` + 1 bytes are read; None where S3's answer is one of `missing`."""
+    try:
+        body: bytes = client.get_object(Bucket=bucket, Key=key)["Body"].read(limit + 1)
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") in missing:
+            return None
+        with _s3_errors(f"s3://{bucket}/{key}"):
+            raise
+    except BotoCoreError:
+        with _s3_errors(f"s3://{bucket}/{key}"):
+            raise
     return body
 
 
@@ -144,36 +243,41 @@ def _s3_errors(where: str) -> Iterator[None]:
         yield
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "unknown")
-        if code in {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}:
+        if code in _MISSING | {"NoSuchBucket"}:
             raise ArtefactError(
                 f"{where} does not exist; publish the model, or correct its name and version"
             ) from error
-        raise ArtefactError(
-            f"{where} cannot be reached: S3 answered {code}; check the role's rights and the bucket"
-        ) from error
+        if code in _DENIED:  # S3's answer about what does not exist, too, to who may not list
+            raise ArtefactError(
+                f"{where} does not exist or may not be read: S3 answered {code}; publish the model, "
+                "or check the role's rights"
+            ) from error
+        raise ArtefactError(f"{where} cannot be reached: S3 answered {code}; check the bucket") from error
     except BotoCoreError as error:
         kind = error.__class__.__name__
         raise ArtefactError(f"{where} cannot be reached ({kind}); check the S3 endpoint and the credentials") from error
 
 
-def publish(client: Any, bucket: str, directory: Path) -> str:
+def publish(client: Any, bucket: str, directory: Path, *, signer: Signer) -> str:
     """
-    Upload a verified artefact to `s3://bucket/name/version/` and return that address; the manifest goes last.
+    Upload a verified artefact to `s3://bucket/name/version/`, sign it, and return that address; the manifest goes last.
 
-    A published version never changes: the same one again does nothing, other contents under its number are an
-    ArtefactError.
+    A published version never changes: the same one again does nothing, but for a new signature where the one there is
+    not by this key; other contents under its number are an ArtefactError.
     """
     manifest = verify(directory)
     prefix = f"{manifest.name}/{manifest.version}"
     address = f"s3://{bucket}/{prefix}/"
     raw = (directory / MANIFEST).read_bytes()
-    published = _published(client, bucket, f"{prefix}/{MANIFEST}")
-    if published is not None:
-        if published.files != manifest.files:
+    there = _read_if_there(client, bucket, f"{prefix}/{MANIFEST}", limit=MANIFEST_LIMIT_BYTES)
+    if there is not None:
+        if parse_manifest(there, where=address + MANIFEST).files != manifest.files:
             raise ArtefactError(
                 f"{address} is published with other contents; a version never changes: raise its number"
             )
-        return address
+        if _is_signed(client, bucket, prefix, there, signer=signer):
+            return address
+    signature = signer.sign(raw)  # first: without a right to it nothing is uploaded
     for entry in manifest.files:
         key = f"{prefix}/{entry.path}"
         with _s3_errors(f"s3://{bucket}/{key}"):
@@ -181,19 +285,29 @@ def publish(client: Any, bucket: str, directory: Path) -> str:
                 str(directory / entry.path),
                 bucket,
                 key,
-                ExtraArgs={"ChecksumAlgorithm": "SHA256", "Metadata": {"sha256": entry.sha256}},
+                ExtraArgs={
+                    "ChecksumAlgorithm": "SHA256",
+                    "Metadata": {"sha256": entry.sha256},
+                },
             )
-    with _s3_errors(address + MANIFEST):
-        client.put_object(Bucket=bucket, Key=f"{prefix}/{MANIFEST}", Body=raw, ContentType="application/json")
+    for name, content in ((SIGNATURE, signature), (MANIFEST, raw)):
+        with _s3_errors(address + name):
+            client.put_object(
+                Bucket=bucket,
+                Key=f"{prefix}/{name}",
+                Body=content,
+                ContentType="application/json",
+            )
     return address
 
 
-def _published(client: Any, bucket: str, key: str) -> Manifest | None:
+def _is_signed(client: Any, bucket: str, prefix: str, manifest: bytes, *, signer: Signer) -> bool:
+    where, trusted = f"s3://{bucket}/{prefix}/{SIGNATURE}", [signer.public_key()]
+    signature = _read_if_there(client, bucket, f"{prefix}/{SIGNATURE}", limit=SIGNATURE_LIMIT_BYTES)
+    if signature is None:
+        return False
     try:
-        raw = client.get_object(Bucket=bucket, Key=key)["Body"].read(MANIFEST_LIMIT_BYTES + 1)
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in {"404", "NoSuchKey", "NotFound"}:
-            return None
-        with _s3_errors(f"s3://{bucket}/{key}"):
-            raise
-    return parse_manifest(raw, where=f"s3://{bucket}/{key}")
+        verify_signature(manifest, signature, trusted=trusted, where=where)
+    except ArtefactError:  # unknown or broken: both are cured by signing again
+        return False
+    return True

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from model_image.artefacts import Manifest, fetch_from_s3, verify
+from model_image.artefacts import Manifest, fetch_from_s3, verify, verify_signed
 from model_image.errors import Interrupted
 from model_image.places import interruptible
+from model_image.promotions import with_promotions
 from model_image.settings import ModelSetting, Settings, SettingsError, read_settings
 from model_image.tls import make_certificate
 
@@ -26,7 +27,7 @@ def main(argv: list[str], environment: Mapping[str, str]) -> int:
         return 2
     try:
         with interruptible():
-            bring(settings, client=s3_client(settings))
+            bring(with_promotions(settings), client=s3_client(settings))
     except Interrupted as stopped:
         sys.stderr.write(f"model_image bring: {stopped}\n")
         return stopped.exit_code
@@ -51,14 +52,23 @@ def bring_one(settings: Settings, setting: ModelSetting, *, client: Any) -> tupl
     """
     Brings one model from the bucket to `cache_dir/name/version`, verified: that directory and what it holds.
 
-    Without a bucket, what is in `cache_dir` is verified. Raises ArtefactError for a model that is missing or altered,
-    and SettingsError for one that was not made for its tasks.
+    Without a bucket, what is in `cache_dir` is verified, its signature only where the settings name keys. Raises
+    ArtefactError for a model that is missing, altered or not signed by one of them, and SettingsError for one that was
+    not made for its tasks.
     """
+    keys = settings.signing_keys
     if settings.models_bucket:
-        directory = fetch_from_s3(client, settings.models_bucket, setting.name, setting.version, settings.cache_dir)
+        directory = fetch_from_s3(
+            client,
+            settings.models_bucket,
+            setting.name,
+            setting.version,
+            settings.cache_dir,
+            trusted=keys,
+        )
     else:
         directory = settings.cache_dir / setting.name / setting.version
-    manifest = verify(directory)
+    manifest = verify_signed(directory, trusted=keys) if keys else verify(directory)
     setting.check(manifest)
     return directory, manifest
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 
 from model_image.admission import Admission
+from model_image.gpu import GpuError, find_program, gpu_use
 from model_image.metrics import Metrics
 from model_image.request_log import JsonLog
 
@@ -12,6 +13,8 @@ PERIOD_SECONDS = 10.0
 # The format knows 1 and 60. Points 10 s apart are only kept apart at 1.
 _HIGH_RESOLUTION = 1
 _UNITS = {
+    "GpuMemoryUtilization": "Percent",
+    "GpuUtilization": "Percent",
     "InFlightRequests": "Count",
     "QueuedRequests": "Count",
     "TokensPerSecond": "Count/Second",
@@ -46,8 +49,9 @@ async def report(
     log: JsonLog,
     ready_seconds: asyncio.Future[float],
 ) -> None:
-    """Writes a line every ten seconds until cancelled; ReadySeconds, from process start, once."""
+    """Writes a line every ten seconds until cancelled; ReadySeconds, from process start, once; GPUs where there are."""
     told_ready = False
+    gpus, gpu_trouble = find_program(), ""
     while True:
         await asyncio.sleep(PERIOD_SECONDS)
         values = {
@@ -55,6 +59,14 @@ async def report(
             "QueuedRequests": float(metrics.queued_requests),
             "TokensPerSecond": metrics.take_tokens_made() / PERIOD_SECONDS,
         }
+        if gpus is not None:
+            try:
+                values |= await gpu_use(gpus)
+                gpu_trouble = ""
+            except GpuError as error:
+                if str(error) != gpu_trouble:
+                    log.write("gpu_not_measured", level="warning", message=str(error))
+                gpu_trouble = str(error)
         if ready_seconds.done() and not told_ready:
             values["ReadySeconds"] = ready_seconds.result()
             told_ready = True

@@ -25,10 +25,18 @@ class TrainingError(ModelImageError):
     """Training cannot go on, for example because the loss is no longer a number."""
 
 
+class DamagedCheckpointError(ModelImageError):
+    """A checkpoint is not whole; an older one may be."""
+
+
+class GateError(ModelImageError):
+    """A trained model does not reach what its configuration asks for."""
+
+
 class Interrupted(ModelImageError):  # noqa: N818  (an order from outside, not an error of ours)
     """The process was told to stop (SIGINT or SIGTERM) and left nothing half made."""
 
-    def __init__(self, signal_number: int) -> None:
+    def __init__(self, signal_number: int, left: str = "nothing half made was left behind") -> None:
         """Remember which signal it was: the process exits with 128 + its number, as shells expect."""
-        super().__init__(f"stopped by signal {signal_number}; nothing half made was left behind")
+        super().__init__(f"stopped by signal {signal_number}; {left}")
         self.exit_code = 128 + signal_number

@@ -14,6 +14,7 @@ from model_image.batching.scheduler import Limits, Scheduler
 from model_image.batching.turns import Turns
 from model_image.bring import bring_one, s3_client
 from model_image.metrics import Meter, Metrics
+from model_image.promotions import with_promotions
 from model_image.registry import GENERATIVE_TASKS, Registry, ServedModel
 from model_image.request_log import JsonLog
 from model_image.settings import ModelSetting, Settings
@@ -55,7 +56,8 @@ class Loader:
         """Fills the registry and marks it ready. Raises ModelImageError naming the model that is missing or broken."""
         bringing = asyncio.create_task(self._bring_all())
         await asyncio.to_thread(self._import_engines)
-        for setting, (directory, manifest) in zip(self._settings.models, await bringing, strict=True):
+        brought = await bringing
+        for setting, (directory, manifest) in zip(self._settings.models, brought, strict=True):
             began = time.monotonic()
             loaded = await asyncio.to_thread(self._load, setting, directory, manifest)
             model = self._served(setting, manifest, loaded)
@@ -84,7 +86,7 @@ class Loader:
         prepare_torch(threads=self._settings.threads)
 
     async def _bring_all(self) -> list[tuple[Path, Manifest]]:
-        settings = self._settings
+        settings = self._settings = await asyncio.to_thread(with_promotions, self._settings)
         client = await asyncio.to_thread(s3_client, settings)
         return [await asyncio.to_thread(bring_one, settings, setting, client=client) for setting in settings.models]
 

@@ -14,12 +14,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from model_image.errors import ArtefactError
 
 MANIFEST = "manifest.json"
+SIGNATURE = "manifest.json.sig"  # model_image.signature makes and checks it
 MANIFEST_LIMIT_BYTES = 1 << 20
 # What transformers loads without running anything of the author. Everything else, pickles above all, is refused.
-DATA_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".model", ".jinja", ".md"})
+DATA_SUFFIXES = frozenset({".safetensors", ".json", ".jsonl", ".txt", ".model", ".jinja", ".md", ".svg"})
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})
 
-Task = Literal["completions", "chat", "embeddings", "sentiment", "keywords", "augmentation", "fill-mask"]
+Task = Literal[
+    "completions",
+    "chat",
+    "embeddings",
+    "sentiment",
+    "keywords",
+    "augmentation",
+    "fill-mask",
+]
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -88,13 +97,18 @@ def write_manifest(
     """
     Describe every file under `directory` in its manifest.json, which is written atomically.
 
-    Raises ArtefactError on a file that may not be part of an artefact and on a field of the wrong shape.
+    The signature of an earlier manifest goes. Raises ArtefactError on a file that may not be part of an artefact and on
+    a field of the wrong shape.
     """
-    paths = sorted(_files_under(directory) - {MANIFEST})
+    paths = sorted(_files_under(directory) - {MANIFEST, SIGNATURE})
     for path in paths:
         refuse_unsafe(path, directory)
     files = [
-        {"path": path, "size": (directory / path).stat().st_size, "sha256": sha256_of(directory / path)}
+        {
+            "path": path,
+            "size": (directory / path).stat().st_size,
+            "sha256": sha256_of(directory / path),
+        }
         for path in paths
     ]
     manifest = _parse(
@@ -114,6 +128,7 @@ def write_manifest(
         },
         where=str(directory / MANIFEST),
     )
+    (directory / SIGNATURE).unlink(missing_ok=True)
     write_atomically(directory / MANIFEST, manifest.model_dump_json(indent=2).encode() + b"\n")
     return manifest
 
@@ -168,13 +183,13 @@ def _first_double(paths: Sequence[str]) -> str:
 
 def verify(directory: Path) -> Manifest:
     """
-    Check that a directory holds exactly the files of its manifest, byte for byte.
+    Check that a directory holds exactly the files of its manifest, byte for byte; a signature may be beside it.
 
     Raises ArtefactError naming file, expected, found and remedy: a path that leaves the directory, a symbolic link, a
     pickle or another file that is not plain data, a file that is missing, not listed, or of another size or SHA-256.
     """
     manifest = read_manifest(directory)
-    found = _files_under(directory) - {MANIFEST}
+    found = _files_under(directory) - {MANIFEST, SIGNATURE}
     listed = {entry.path for entry in manifest.files}
     for unlisted in sorted(found - listed):
         refuse_unsafe(unlisted, directory)

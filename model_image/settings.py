@@ -5,11 +5,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from model_image.artefacts import Manifest
 from model_image.errors import ModelImageError
 from model_image.manifest import ModelName, Task, Version
+from model_image.signature import PublicKey, parse_public_keys
 
 PREFIX = "MODELKEEP_"
 # Set by the operator's commands for themselves; a server they start may inherit it.
@@ -18,6 +28,10 @@ _NOT_OURS = frozenset({"MODELKEEP_HOME"})
 
 class SettingsError(ModelImageError):
     """A MODELKEEP_* variable is unknown, missing or wrong."""
+
+
+def _keys(given: object) -> object:
+    return parse_public_keys(given) if isinstance(given, str) else given
 
 
 class ModelSetting(BaseModel):
@@ -47,10 +61,13 @@ class Settings(BaseModel):
     """
     What `serve` needs to know. Field `x` is the variable MODELKEEP_X.
 
-    An empty `models_bucket` serves what is in `cache_dir`; an empty `tls_dir` serves plain HTTP; an empty
-    `autoscaling_group` writes no CloudWatch metrics; an empty `otlp_endpoint`, a collector's base URL, makes no traces.
-    `threads` (default: every core) are those of one computing step. `kv_cache_mb` is the memory for keys and values of
-    each generative model (default: an eighth of the machine's, 2 GiB at most, or most of what a GPU has left, shared).
+    An empty `models_bucket` serves what is in `cache_dir`; `signing_keys` are the public keys of which one has to have
+    signed every model (base64 DER, commas between them), and only without a bucket may there be none; with an empty
+    `promotions_parameter` (of SSM) the versions of `models` are served, whatever was promoted; an empty `tls_dir`
+    serves plain HTTP; an empty `autoscaling_group` writes no CloudWatch metrics; an empty `otlp_endpoint`, a
+    collector's base URL, makes no traces. `threads` (default: every core) are those of one computing step.
+    `kv_cache_mb` is the memory for keys and values of each generative model (default: an eighth of the machine's, 2 GiB
+    at most, or most of what a GPU has left, shared).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +75,8 @@ class Settings(BaseModel):
     stack: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")] = "local"
     models: Annotated[tuple[ModelSetting, ...], Field(min_length=1)]
     models_bucket: str = ""
+    signing_keys: Annotated[tuple[PublicKey, ...], BeforeValidator(_keys), Field(validate_default=True)] = ()
+    promotions_parameter: str = ""
     cache_dir: Path = Path("/var/lib/modelkeep/models")
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8443
@@ -70,6 +89,13 @@ class Settings(BaseModel):
     timeout_seconds: Annotated[float, Field(gt=0, le=900)] = 900
     threads: Annotated[int | None, Field(ge=1, le=1024)] = None
     kv_cache_mb: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
+
+    @field_validator("signing_keys")
+    @classmethod
+    def _a_bucket_is_not_trusted(cls, keys: tuple[PublicKey, ...], info: ValidationInfo) -> tuple[PublicKey, ...]:
+        if info.data.get("models_bucket") and not keys:
+            raise ValueError("models from a bucket are served only if a key signed them, so name its public key")
+        return keys
 
     @model_validator(mode="after")
     def _names_are_distinct(self) -> Self:

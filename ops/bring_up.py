@@ -10,20 +10,24 @@ from pathlib import Path
 
 from infra.settings import Settings
 from local import lock
+from local.emulators import NOT_ENFORCED
 from local.engine import Deployment, NotEmulated, Progress
 from local.errors import LocalError
+from local.handover import Follower
 from local.interrupts import postponed
 from local.layout import Layout
 from local.processes import ProcessLedger, last_line
-from local.stack import READY_SECONDS, LocalStack, read_status
+from local.stack import READY_SECONDS, Deployed, LocalStack, read_status
 from model_image.artefacts import publish
+from model_image.signature import Signer
 from ops.console import Advance, Reporter
-from ops.data import push
+from ops.datasets.push import Options, push
 from ops.keys import create_consumer
 from ops.models import ensure_artefacts, ensure_datasets, needed_recipes
 from ops.place import Place
 
 DOWN_SECONDS = 90.0
+DEFAULT_PORT = 8080
 FIRST_UP_SECONDS = 1800.0  # models may have to be trained first
 
 
@@ -35,7 +39,7 @@ def open_stack(place: Place) -> LocalStack:
         layout=place.layout,
         stack=place.stack,
         region=settings.region,
-        port=place.port,
+        port=DEFAULT_PORT if place.port is None else place.port,
         config_file=place.config_file,
     )
 
@@ -48,6 +52,9 @@ def deploy(stack: LocalStack, report: Reporter) -> Deployment:
     report.line("not emulated here, only recorded:")
     for what in sorted({(_short(one), one.reason) for one in deployment.not_emulated}):
         report.line(f"  {what[0]}: {what[1]}")
+    report.line("IAM is enforced, but not for:")
+    for name, reason in NOT_ENFORCED.items():
+        report.line(f"  {name}: {reason}")
     return deployment
 
 
@@ -74,11 +81,13 @@ def push_data(stack: LocalStack, place: Place, settings: Settings, report: Repor
         datasets = ensure_datasets(
             settings.models, recipes_dir=place.recipes, home=place.layout.home, on_progress=advance
         )
+    options = Options(journals=place.layout.home / "uploads")
     client, uri = stack.emulators.client("s3"), f"s3://{stack.deployment.outputs['data_bucket']}/datasets"
     files = 0
     for dataset in datasets:
         with report.progress(f"pushing {dataset.name} to the encrypted data bucket") as advance:
-            files += len(push(client, dataset, f"{uri}/{dataset.name}", on_progress=advance))
+            destination = f"{uri}/{dataset.name}"
+            files += len(push(client, [str(dataset)], destination, on_progress=advance, options=options).files)
     return uri, files
 
 
@@ -90,9 +99,9 @@ def describe_recipes(place: Place, settings: Settings) -> list[str]:
             what = "taken as it is"
         else:
             base = f", from {recipe.base}" if recipe.base else ""
-            what = (
-                f"{recipe.value['task']}, {recipe.value['budget']['steps']} steps on {', '.join(recipe.datasets)}{base}"
-            )
+            steps = recipe.value["budget"].get("steps")
+            length = f"{steps} steps" if steps else "until its time is used up,"
+            what = f"{recipe.value['task']}, {length} on {', '.join(recipe.datasets)}{base}"
         lines.append(f"{recipe.path.name}: {what}")
     return lines
 
@@ -112,13 +121,14 @@ def build_models(
         )
 
 
-def publish_models(stack: LocalStack, directories: Sequence[Path], report: Reporter) -> None:
-    """Uploads the artefacts to the stack's models bucket."""
+def publish_models(stack: Deployed, directories: Sequence[Path], report: Reporter) -> None:
+    """Uploads the artefacts to the stack's models bucket, signed by its key."""
     client, bucket = stack.emulators.client("s3"), str(stack.deployment.outputs["model_bucket"])
+    signer = Signer(client=stack.emulators.client("kms"), key_arn=str(stack.deployment.outputs["signing_key_arn"]))
     with report.progress("publishing to the encrypted models bucket") as advance:
         for done, directory in enumerate(directories):
             advance(done / len(directories), directory.parent.name)
-            publish(client, bucket, directory)
+            publish(client, bucket, directory, signer=signer)
 
 
 def launch(stack: LocalStack, report: Reporter) -> None:
@@ -128,6 +138,12 @@ def launch(stack: LocalStack, report: Reporter) -> None:
     for instance in stack.fleet.instances():
         report.line(f"{instance.id} {instance.state} at {instance.url}: {', '.join(instance.models)}")
     stack.open_gateway()
+
+
+def is_up(place: Place) -> bool:
+    """Whether the stack serves, so that it can be changed."""
+    layout = place.layout
+    return lock.holder(layout.lock_file(place.stack)) is not None and layout.status_file(place.stack).exists()
 
 
 def serve(place: Place, report: Reporter) -> None:
@@ -141,8 +157,10 @@ def serve(place: Place, report: Reporter) -> None:
         stack.write_status()
         report.line(f"{place.stack} serves {stack.api_url}")
         report.line(f"tokens: modelkeep local status --stack {place.stack} --json")
+        follower = Follower(stack)
         while True:
             time.sleep(0.5)
+            follower.look()
             stack.refresh_status()
             stack.check_emulators()
 
@@ -151,7 +169,7 @@ def bring_up_detached(place: Place, report: Reporter) -> None:
     """Starts `local up` as a process of its own and comes back once it serves; raises LocalError with its last word."""
     place.layout.make_stack_dir(place.stack)
     if lock.holder(place.layout.lock_file(place.stack)) is not None:
-        raise LocalError(f"stack {place.stack} is already up: modelkeep local status --stack {place.stack}")
+        raise LocalError(f"stack {place.stack} is just coming up: wait until it serves, then change it")
     log_file = place.layout.log_dir(place.stack) / "up.log"
     child: subprocess.Popen[bytes] | None = None
     try:
@@ -170,7 +188,8 @@ def bring_up_detached(place: Place, report: Reporter) -> None:
 
 
 def _start_detached(place: Place, log_file: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "ops", "local", "up", "--stack", place.stack, "--port", str(place.port)]
+    command = [sys.executable, "-m", "ops", "local", "up", "--stack", place.stack]
+    command += [] if place.port is None else ["--port", str(place.port)]
     command += ["--config-file", str(place.config_file)] if place.config_file else []
     command += ["--recipes", str(place.recipes)]
     with log_file.open("wb") as log:

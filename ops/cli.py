@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-import subprocess
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from local.interrupts import Interrupted, interruptible
-from ops import deploy_command, env_command, local_commands, review_command
+from ops import data_command, deploy_command, env_command, local_commands, models_command, review_command
 from ops.console import Reporter, print_json
 from ops.targets import Target, find_target
 
@@ -23,23 +23,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
 )
-data = typer.Typer(no_args_is_help=True, help="Training data in the encrypted data bucket.")
-models = typer.Typer(no_args_is_help=True, help="Model artefacts and the models bucket.")
 keys = typer.Typer(no_args_is_help=True, help="Consumers of the API and their tokens.")
 app.add_typer(local_commands.app, name="local")
 app.add_typer(env_command.app, name="env")
 app.add_typer(deploy_command.app, name="deploy")
-app.add_typer(data, name="data")
-app.add_typer(models, name="models")
+app.add_typer(data_command.app, name="data")
+app.add_typer(models_command.app, name="models")
 app.add_typer(keys, name="keys")
 app.command()(review_command.review)
 
 StackOption = Annotated[
     str, typer.Option("--stack", help="A stack that is up on this machine, or one deployed to AWS.")
-]
-OptionalStack = Annotated[
-    str | None,
-    typer.Option("--stack", help="A stack that is up on this machine; without it boto3's own settings hold."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
@@ -93,65 +87,34 @@ def policy(
 
 
 @app.command()
+def audit(
+    stack: Annotated[str, typer.Option("--stack", help="Uses Pulumi.STACK.yaml; AWS is never asked.")] = "local",
+    json: JsonOption = False,
+    config_file: local_commands.ConfigFile = None,
+) -> None:
+    """Deploy a stack on emulators and judge it with prowler's checks; exit 1 where one fails that is not muted."""
+    from ops.audit_command import audit_stack
+
+    passed = audit_stack(stack=stack, config_file=config_file, as_json=json, speak=Reporter())
+    raise typer.Exit(0 if passed else 1)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def train(
+    context: typer.Context,
     config: Annotated[
         Path, typer.Option("--config", help="A training configuration (YAML).", exists=True, dir_okay=False)
     ],
     out: Annotated[Path | None, typer.Option("--out", help="Where the artefact goes.")] = None,
 ) -> None:
-    """Train a model with the loop that also runs in the container."""
-    command = [sys.executable, "-m", "model_image", "train", "--config", str(config)]
-    done = subprocess.run([*command, *(["--out", str(out)] if out else [])], check=False)
-    raise typer.Exit(done.returncode)
+    """
+    Train a model with the loop that also runs in the container.
 
-
-@data.command()
-def push(source: Path, destination: str, stack: OptionalStack = None, json: JsonOption = False) -> None:
-    """Upload SOURCE, a file or folder, to DESTINATION, s3://BUCKET/PREFIX."""
-    from ops.data import push as push_data
-
-    report = Reporter()
-    with report.progress(f"pushing {source.name}") as advance:
-        pushed = push_data(
-            find_target(stack).client("s3"),
-            source,
-            destination,
-            on_progress=advance,
-        )
-    if json:
-        print_json([{"key": key, "size": size, "sha256": sha256} for key, size, sha256 in pushed])
-    report.line(f"{len(pushed)} files at {destination}, each with its SHA-256")
-
-
-@models.command("list")
-def list_models(stack: StackOption = "local", json: JsonOption = False) -> None:
-    """The models that are published in the stack's models bucket."""
-    from ops.models import list_models as published
-
-    target = find_target(stack)
-    found = published(target.client("s3"), target.output("model_bucket"))
-    if json:
-        print_json([manifest.model_dump(mode="json") for manifest in found])
-    for manifest in [] if json else found:
-        typer.echo(f"{manifest.name}\t{manifest.version}\t{','.join(manifest.tasks)}")
-
-
-@models.command()
-def publish(directory: Path, stack: StackOption = "local") -> None:
-    """Upload an artefact directory to the stack's models bucket, its manifest last."""
-    from model_image.artefacts import publish as publish_artefact
-
-    target = find_target(stack)
-    typer.echo(publish_artefact(target.client("s3"), target.output("model_bucket"), directory))
-
-
-@models.command()
-def verify(directory: Path) -> None:
-    """Check every file of an artefact directory against its manifest."""
-    from model_image.artefacts import verify as verify_artefact
-
-    manifest = verify_artefact(directory)
-    typer.echo(f"{manifest.name} {manifest.version}: {len(manifest.files)} files as the manifest says")
+    Further options are its own: --checkpoints DIR_OR_S3, --fresh, --production DIR, --data DIR_OR_S3, --models DIR.
+    """
+    command = [sys.executable, "-m", "model_image", "train", "--config", str(config), *context.args]
+    # This process becomes the training: a signal reaches it at once, and it may keep a checkpoint before it ends.
+    os.execv(sys.executable, [*command, *(["--out", str(out)] if out else [])])  # noqa: S606  (no shell)
 
 
 @keys.command("create")

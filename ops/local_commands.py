@@ -14,7 +14,10 @@ from ops.place import Place
 app = typer.Typer(no_args_is_help=True, help="The same stack on one machine, on embedded emulators.")
 
 Stack = Annotated[str, typer.Option("--stack", help="Uses Pulumi.STACK.yaml.")]
-Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="The gateway's port; 0 takes a free one.")]
+Port = Annotated[
+    int | None,
+    typer.Option("--port", min=0, max=65535, help="The gateway's port, by default 8080; 0 takes a free one."),
+]
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config-file", help="Use this file in place of Pulumi.STACK.yaml.", exists=True, dir_okay=False),
@@ -25,7 +28,7 @@ Recipes = Annotated[
 ]
 
 
-def place(*, stack: str, port: int, config_file: Path | None, recipes: Path | None) -> Place:
+def place(*, stack: str, port: int | None, config_file: Path | None, recipes: Path | None) -> Place:
     """Where a command works, from what was given on the command line."""
     layout = find_layout()
     return Place(layout=layout, stack=stack, port=port, config_file=config_file, recipes=recipes or layout.recipes)
@@ -34,16 +37,22 @@ def place(*, stack: str, port: int, config_file: Path | None, recipes: Path | No
 @app.command()
 def up(
     stack: Stack = "local",
-    port: Port = 8080,
+    port: Port = None,
     detach: Annotated[bool, typer.Option("--detach", help="Come back once it serves; it goes on running.")] = False,
     config_file: ConfigFile = None,
     recipes: Recipes = None,
 ) -> None:
-    """Bring the stack up: emulators, program, models, fleet, gateway. Ends on Ctrl-C or with `local down`."""
-    from ops.bring_up import bring_up_detached, serve
+    """Bring the stack up: emulators, program, models, fleet, gateway. Ends on Ctrl-C or with `local down`.
+
+    On a stack that is up already it applies what has changed, and comes back.
+    """
+    from ops.bring_up import bring_up_detached, is_up, serve
+    from ops.change_running import change_running
 
     here = place(stack=stack, port=port, config_file=config_file, recipes=recipes)
-    if detach:
+    if is_up(here):
+        change_running(here, report=Reporter())
+    elif detach:
         bring_up_detached(here, report=Reporter())
     else:
         serve(here, report=Reporter())
@@ -84,9 +93,23 @@ def env(stack: Stack = "local") -> None:
 
 
 @app.command()
+def provider(
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65533, help="aws's; docker-build's and tls's follow. 0 takes free ones.")
+    ],
+    stack: Stack = "local",
+) -> None:
+    """Serve the local providers to the real Pulumi CLI, against emulators; prints the line to run."""
+    from ops.provider_command import serve_provider
+
+    serve_provider(find_layout(), stack=stack, port=port, report=Reporter())
+
+
+@app.command()
 def preview(
     stack: Annotated[str, typer.Option("--stack", help="Uses Pulumi.STACK.yaml.")],
     json: Annotated[bool, typer.Option("--json", help="Every resource with inputs and dependencies.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="What 'local up' would do to the stack that is up.")] = False,
     config_file: ConfigFile = None,
 ) -> None:
     """Run the program with unknowns: no emulator, no credentials, nothing created."""
@@ -94,8 +117,15 @@ def preview(
 
     layout = find_layout()
     deployment = engine.preview(root=layout.root, stack=stack, config_file=config_file)
+    document = engine.to_json(deployment)
+    lines = [f"{resource.type}\t{resource.name}" for resource in deployment.resources]
+    if plan:
+        from ops.change_running import describe, plan_of_running
+
+        steps = plan_of_running(place(stack=stack, port=None, config_file=config_file, recipes=None))
+        document["plan"], lines = engine.plan_json(steps), describe(steps, done=False)
     if json:
-        print_json(engine.to_json(deployment))
+        print_json(document)
         return
-    for resource in deployment.resources:
-        typer.echo(f"{resource.type}\t{resource.name}")
+    for line in lines:
+        typer.echo(line)

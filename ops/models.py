@@ -1,4 +1,4 @@
-"""Makes the artefacts of a stack's models from their recipes, and lists what is published."""
+"""Makes the artefacts of a stack's models from their recipes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
-from botocore.exceptions import BotoCoreError, ClientError
 
 from local.guard import Guard
 from local.interrupts import postponed
-from model_image.artefacts import MANIFEST, Manifest, digest_of, parse_manifest, publish, verify
+from model_image.artefacts import digest_of, verify
 from model_image.errors import ArtefactError
 from ops.errors import OpsError
-
-__all__ = ["ensure_artefacts", "ensure_datasets", "list_models", "needed_recipes", "publish", "verify"]
 
 STOP_SECONDS = 10.0
 Advance = Callable[[float, str], None]
@@ -283,21 +280,3 @@ def _last_line(text: str, code: int) -> str:
     for command in ("fetch", "train"):
         last = last.removeprefix(f"model_image {command}: ")
     return last
-
-
-def list_models(client: Any, bucket: str) -> list[Manifest]:
-    """The manifests of all models published in a bucket, by name and version. Raises OpsError, ArtefactError."""
-    try:
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
-        keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
-        places = sorted(key for key in keys if key.count("/") == 2 and key.endswith(f"/{MANIFEST}"))
-        raws = {key: client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in places}
-    except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "unknown")
-        raise OpsError(
-            f"s3://{bucket} cannot be listed: S3 answered {code}; check the bucket and your rights"
-        ) from error
-    except BotoCoreError as error:
-        kind = error.__class__.__name__
-        raise OpsError(f"s3://{bucket} cannot be listed ({kind}); check the S3 endpoint and the credentials") from error
-    return [parse_manifest(raw, where=f"s3://{bucket}/{key}") for key, raw in raws.items()]

@@ -15,11 +15,11 @@ from local.layout import Layout
 
 @dataclass(frozen=True)
 class Place:
-    """One stack of one checkout: its files, the port of its gateway and the recipes of its models."""
+    """One stack of one checkout: its files, the port of its gateway (None for the usual one), its models' recipes."""
 
     layout: Layout
     stack: str
-    port: int
+    port: int | None
     config_file: Path | None
     recipes: Path
 

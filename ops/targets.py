@@ -43,6 +43,7 @@ class Target:
             region_name=self.environment["AWS_REGION"],
             aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],
+            verify=self.environment.get("AWS_CA_BUNDLE"),
             config=Config(s3={"addressing_style": "path"}, proxies={}),
         )
 

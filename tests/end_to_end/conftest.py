@@ -83,6 +83,12 @@ class RunningStack:
     def api_url(self) -> str:
         return str(self.status["api_url"])
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables by which an AWS SDK reaches the stack's emulators, as the account's root."""
+        lines = self.sandbox.run("local", "env").stdout.splitlines()
+        return dict(line.removeprefix("export ").split("=", 1) for line in lines)
+
     def token(self, consumer: str = "demo") -> str:
         return str(self.status["tokens"][consumer])
 
@@ -112,6 +118,7 @@ def write_stack_file(path: Path, *, models: Path, changes: Mapping[str, Any] | N
     content = yaml.safe_load((ROOT / "Pulumi.local.yaml").read_text(encoding="utf-8"))
     directories = sorted(manifest.parent for manifest in models.glob("*/*/manifest.json"))
     content["config"]["modelkeep:models"] = tiny_models.settings_models(directories)
+    content["config"]["modelkeep:canary"] = {"model": "tiny-gpt2"}  # Pulumi.local.yaml has none; its role is tested too
     for dotted, value in (changes or {}).items():
         first, *middle, last = dotted.split(".")
         place = content["config"][f"modelkeep:{first}"]

@@ -152,10 +152,10 @@ def test_a_port_in_use(sandbox: Sandbox) -> None:
     assert "--port" in line
 
 
-def test_a_stack_that_is_up_already(own: RunningStack) -> None:
-    done = own.sandbox.run("local", "up", "--port", "0")
+def test_another_port_for_a_stack_that_is_up(own: RunningStack) -> None:
+    done = own.sandbox.run("local", "up", "--port", "1", *own.sandbox.files(own.sandbox.home / "Pulumi.local.yaml"))
     assert done.returncode == 1
-    assert "modelkeep local down" in done.stderr
+    assert "--port" in done.stderr
 
 
 def test_a_broken_digest(sandbox: Sandbox, tmp_path: Path, tiny_artefacts: Path) -> None:

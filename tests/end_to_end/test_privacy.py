@@ -42,9 +42,14 @@ REQUESTS: list[tuple[str, Any]] = [
 
 
 def _log_events(stack: RunningStack) -> Iterator[str]:
-    endpoint = stack.status["endpoints"]["logs"]
+    environment = stack.environment
     logs = boto3.client(
-        "logs", endpoint_url=endpoint, region_name="eu-west-1", aws_access_key_id="test", aws_secret_access_key="test"
+        "logs",
+        endpoint_url=stack.status["endpoints"]["logs"],
+        region_name="eu-west-1",
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        verify=environment["AWS_CA_BUNDLE"],
     )
     for group in logs.describe_log_groups()["logGroups"]:
         for stream in logs.describe_log_streams(logGroupName=group["logGroupName"])["logStreams"]:

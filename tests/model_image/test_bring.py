@@ -17,6 +17,9 @@ from model_image import bring
 from model_image.artefacts import publish, verify, write_manifest
 from model_image.errors import ArtefactError
 from model_image.settings import SettingsError, read_settings
+from tests.signing import SigningKey
+
+KEY = SigningKey()
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +47,11 @@ def environment(s3: Any, tmp_path: Path) -> dict[str, str]:
     made.mkdir()
     (made / "model.safetensors").write_bytes(b"weights")
     write_manifest(made, name="tiny", version="1", tasks=["chat"], architecture="LlamaForCausalLM")
-    publish(s3, bucket, made)
+    publish(s3, bucket, made, signer=KEY.signer)
     return {
         "MODELKEEP_MODELS": json.dumps([{"name": "tiny", "version": "1", "tasks": ["chat"]}]),
         "MODELKEEP_MODELS_BUCKET": bucket,
+        "MODELKEEP_SIGNING_KEYS": KEY.public,
         "MODELKEEP_CACHE_DIR": str(tmp_path / "cache"),
         "MODELKEEP_TLS_DIR": str(tmp_path / "tls"),
         "MODELKEEP_HOST": "0.0.0.0",

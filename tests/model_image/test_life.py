@@ -5,6 +5,7 @@ import shutil
 import ssl
 import stat
 import threading
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,7 @@ from moto.server import ThreadedMotoServer
 from model_image.artefacts import publish
 from tests.model_image.server_process import ServerProcess, metric, status_of
 from tests.model_image.test_tracing import collector
+from tests.signing import SigningKey
 
 SLOW = {"model": "tiny-slow", "prompt": "The", "temperature": 0, "stream": True}
 
@@ -162,10 +164,21 @@ def bucket(artefacts: dict[str, Path]) -> Iterator[dict[str, str]]:
         aws_access_key_id="test",
         aws_secret_access_key="test",
     )
-    client.create_bucket(Bucket="models", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
-    publish(client, "models", artefacts["gpt2"])
-    yield environment | {"MODELKEEP_MODELS_BUCKET": "models"}
+    name = f"models-{uuid.uuid4()}"  # moto forgets nothing while this process lives
+    client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    key = SigningKey()
+    publish(client, name, artefacts["gpt2"], signer=key.signer)
+    yield environment | {"MODELKEEP_MODELS_BUCKET": name, "MODELKEEP_SIGNING_KEYS": key.public}
     emulator.stop()
+
+
+def test_a_model_that_another_key_signed_is_not_served(
+    artefacts: dict[str, Path], bucket: dict[str, str], tmp_path: Path
+) -> None:
+    settings = {"MODELKEEP_CACHE_DIR": str(tmp_path / "cache"), "MODELKEEP_SIGNING_KEYS": SigningKey().public}
+    with ServerProcess([artefacts["gpt2"]], log=tmp_path / "log", **(bucket | settings)) as process:
+        assert "manifest.json.sig is by the foreign key arn:" in failure_of(process, 1)
+    assert not list((tmp_path / "cache").glob("**/*.safetensors"))
 
 
 def test_health_answers_before_the_models_are_there(

@@ -8,11 +8,14 @@ import pytest
 from model_image.__main__ import main
 from model_image.artefacts import read_manifest
 from model_image.settings import ModelSetting, SettingsError, read_settings
+from tests.signing import SigningKey
 
 MODELS = json.dumps([{"name": "gpt2", "version": "1", "tasks": ["completions"]}])
+KEYS = ",".join(SigningKey().public for _ in range(2))
 DEPLOYED = {
     "MODELKEEP_STACK": "prod",
     "MODELKEEP_MODELS_BUCKET": "models-1234567",
+    "MODELKEEP_SIGNING_KEYS": KEYS,
     "MODELKEEP_MODELS": MODELS,
     "MODELKEEP_CACHE_DIR": "/var/lib/modelkeep/models",
     "MODELKEEP_HOST": "0.0.0.0",
@@ -32,6 +35,12 @@ WRONG = [
     ({"MODELKEEP_PORT": "http"}, "MODELKEEP_PORT is 'http': Input should be a valid integer"),
     ({"MODELKEEP_PORT": "0"}, "MODELKEEP_PORT is '0': Input should be greater than or equal to 1"),
     ({"MODELKEEP_STACK": "My Stack"}, "MODELKEEP_STACK is 'My Stack'"),
+    (
+        {"MODELKEEP_SIGNING_KEYS": ""},
+        "MODELKEEP_SIGNING_KEYS is '': Value error, models from a bucket are served only if",
+    ),
+    ({"MODELKEEP_SIGNING_KEYS": "key"}, "MODELKEEP_SIGNING_KEYS is 'key': Value error, a signing key is a public key"),
+    ({"MODELKEEP_SIGNING_KEYS": "AAAA"}, "MODELKEEP_SIGNING_KEYS is 'AAAA': Value error, a signing key is the public"),
     ({"MODELKEEP_MODELS": "gpt2"}, "MODELKEEP_MODELS is not JSON; write it like"),
     ({"MODELKEEP_MODELS": "[]"}, "MODELKEEP_MODELS is []"),
     ({"MODELKEEP_MODELS": MODELS.replace("completions", "cooking")}, "MODELKEEP_MODELS[0]['tasks'][0] is 'cooking'"),
@@ -47,6 +56,7 @@ def test_what_an_instance_gets_is_taken() -> None:
 
     assert settings.cache_dir == Path("/var/lib/modelkeep/models")
     assert settings.models[0].tasks == ("completions",)
+    assert len(settings.signing_keys) == 2
     assert settings.body_limit == 65536
     assert settings.timeout_seconds == 120
 

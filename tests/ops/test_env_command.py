@@ -46,7 +46,12 @@ class Recorder:
         # moto answers for what the split of services does not name.
         endpoint = self._emulators.endpoints.get(service, self._emulators.endpoints["ec2"])
         client = boto3.client(
-            service, endpoint_url=endpoint, region_name=region, aws_access_key_id="test", aws_secret_access_key="test"
+            service,
+            endpoint_url=endpoint,
+            region_name=region,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+            verify=self._emulators.environment()["AWS_CA_BUNDLE"],
         )
         client.meta.events.register("before-call", self._record)
         return client
@@ -124,6 +129,7 @@ def test_a_second_stack_shares_the_bucket_and_has_secrets_of_its_own(clients: Re
 def test_a_weaker_bucket_is_named_and_left_until_repair(clients: Recorder, emulators: Emulators) -> None:
     s3 = emulators.client("s3")
     s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3.delete_public_access_block(Bucket=BUCKET)
     theirs = {"Sid": "Theirs", "Effect": "Deny", "Principal": "*", "Action": "s3:DeleteObject", "Resource": "*"}
     s3.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps({"Version": "2012-10-17", "Statement": [theirs]}))
     before = s3.get_bucket_policy(Bucket=BUCKET)["Policy"]
@@ -333,7 +339,7 @@ def test_the_questions_are_read_only_and_answered(clients: Recorder, emulators: 
     assert clients.writes == []
     assert not isinstance(identity(clients, region=REGION), Unknown)
     assert facts.zones == ("eu-west-1a", "eu-west-1b", "eu-west-1c")
-    assert facts.vcpus == {"g6.xlarge": 4, "g5.xlarge": 4, "g4dn.xlarge": 4}
+    assert facts.vcpus == {"g5.xlarge": 4, "g4dn.xlarge": 4, "g5.2xlarge": 8}
     assert facts.offerings["g5.xlarge"] == frozenset(facts.zones)
     assert facts.ami.startswith("ami-")
     assert facts.images == {image: False}
@@ -380,5 +386,5 @@ def test_a_quota_is_read_by_its_code_and_a_denial_is_said(clients: Recorder, tmp
 def test_the_settings_are_those_of_the_program() -> None:
     project, settings = read_stack("prod", root=PROJECT_ROOT)
     assert project == "modelkeep"
-    assert settings.fleet.instance_types == ("g6e.2xlarge", "g6.4xlarge", "g5.4xlarge")
+    assert settings.fleet.instance_types == ("g5.4xlarge", "g5.2xlarge", "g5.16xlarge")
     assert settings.region == "eu-west-1"

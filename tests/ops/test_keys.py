@@ -240,12 +240,29 @@ def bundle() -> bytes:
     return archive.getvalue()
 
 
+def authorizer_role(stack: Stack, *, name: str) -> str:
+    """The ARN of a role that may do what the authorizer does, and nothing else."""
+    iam = stack.emulators.client("iam")
+    trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "lambda.amazonaws.com"}}
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps({"Statement": [trust]}))["Role"]
+    tables = [
+        f"arn:aws:dynamodb:{REGION}:123456789012:table/{stack.outputs[each]}"
+        for each in ("consumers_table", "tokens_table")
+    ]
+    statements = [
+        {"Effect": "Allow", "Action": "dynamodb:GetItem", "Resource": tables},
+        {"Effect": "Allow", "Action": "kms:Decrypt", "Resource": stack.outputs["consumers_key_arn"]},
+    ]
+    iam.put_role_policy(RoleName=name, PolicyName="read", PolicyDocument=json.dumps({"Statement": statements}))
+    return str(role["Arn"])
+
+
 def test_the_deployed_authorizer_knows_the_consumer(stack: Stack) -> None:
     functions = stack.emulators.client("lambda")
     name = stack.outputs["tokens_table"].replace("tokens", "authorizer")
     functions.create_function(
         FunctionName=name, Runtime="python3.12", Handler="lambdas.authorizer.handler", Timeout=10,
-        Role="arn:aws:iam::123456789012:role/authorizer", Code={"ZipFile": bundle()},
+        Role=authorizer_role(stack, name=name), Code={"ZipFile": bundle()},
         Environment={"Variables": {
             "CONSUMERS_TABLE": stack.outputs["consumers_table"], "TOKENS_TABLE": stack.outputs["tokens_table"],
         }},

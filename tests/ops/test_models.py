@@ -1,27 +1,21 @@
 """A model is made when it is missing or something it comes from changed, and otherwise left alone."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 import yaml
-from botocore.config import Config
-from moto.server import ThreadedMotoServer
 
 from model_image.artefacts import verify, write_manifest
 from model_image.train.datasets import write_dataset
 from ops.errors import OpsError
-from ops.models import ensure_artefacts, list_models, publish
+from ops.models import ensure_artefacts
 
 
 @dataclass(frozen=True)
@@ -232,36 +226,3 @@ def ended(process: int, *, seconds: float) -> bool:
             return True
         time.sleep(0.1)
     return False
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[Any]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield boto3.client(
-        "s3",
-        endpoint_url=f"http://{host}:{port}",
-        region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-        config=Config(s3={"addressing_style": "path"}, proxies={}),
-    )
-    server.stop()
-
-
-def test_published_models_are_listed(s3: Any, tmp_path: Path) -> None:
-    bucket = f"models-{uuid.uuid4()}"
-    s3.create_bucket(Bucket=bucket)
-    assert list_models(s3, bucket) == []
-    for name, version in (("b", "1"), ("a", "2"), ("a", "1")):
-        directory = tmp_path / name / version
-        directory.mkdir(parents=True)
-        (directory / "config.json").write_text(json.dumps({"is": [name, version]}))
-        write_manifest(directory, name=name, version=version, tasks=["chat"], architecture="X")
-        publish(s3, bucket, directory)
-    s3.put_object(Bucket=bucket, Key="half/1/config.json", Body=b"{}")  # no manifest yet: not published
-    found = list_models(s3, bucket)
-    assert [(manifest.name, manifest.version) for manifest in found] == [("a", "1"), ("a", "2"), ("b", "1")]
-    with pytest.raises(OpsError, match="S3 answered NoSuchBucket"):
-        list_models(s3, "no-such-bucket-at-all")
