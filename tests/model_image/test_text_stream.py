@@ -39,7 +39,8 @@ class ByteFallback(Tokenizer):
 def test_text_comes_back_through_its_tokens(byte_level: Tokenizer, text: str) -> None:
     detokeniser = Detokeniser(byte_level)
 
-    parts = [detokeniser.push(token) for token in byte_level.encode(text).ids]
+    # As plain text: hypothesis also tries the strings of the code it tests, and one of them is a special token.
+    parts = [detokeniser.push(token) for token in byte_level.encode_plain(text).ids]
 
     assert "".join(parts) == text
 
