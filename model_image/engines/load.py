@@ -77,8 +77,8 @@ def _keep_freed_memory() -> None:
     """
     Has the C library keep the memory of a step's results for the next step's.
 
-    It gives large blocks back to the system at once, which then clears every page anew: up to a fifth of the time of
-    an encoder's batch. C libraries other than glibc have no such switch.
+    It gives large blocks back to the system at once, which then clears every page anew: 12,000 page faults in a batch
+    of an int8 encoder, and about 6 % of its time. C libraries other than glibc have no such switch.
     """
     change = getattr(ctypes.CDLL(None), "mallopt", None)
     if change is not None:
