@@ -31,6 +31,7 @@ from model_image.errors import Interrupted
 OURS, TRAINER = "ours", "trainer"
 LABELS = {OURS: "modelkeep", TRAINER: "transformers Trainer"}
 SCENARIO, WARM_UP = "training", 5
+DATASET = "botocore-docs"
 LENGTH, CHILD_SECONDS = 256, 1800
 
 
@@ -39,7 +40,7 @@ def recipe(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "kind": "train", "name": "bench", "version": "1", "task": "causal-lm", "tasks": ["completions"],
         "licence": "Apache-2.0", "architecture": {"layers": options.layers, "width": options.width, "heads": 4},
-        "data": {"datasets": [{"name": "botocore-docs", "max_rows": 4000}]},
+        "data": {"datasets": [{"name": DATASET, "max_rows": 4000}]},
         "tokenizer": {"vocabulary": 2048, "max_tokens": LENGTH},
         "optimisation": {"batch": options.batch, "learning_rate": 0.003, "betas": [0.9, 0.95], "warmup_steps": 5},
         "evaluation": {"max_rows": 8}, "budget": {"steps": options.steps},
@@ -106,7 +107,7 @@ def trainer(options: argparse.Namespace, directory: Path) -> dict[str, float]:
     assert isinstance(parsed, TrainRecipe)
     assert parsed.architecture is not None
     tokenizer = AutoTokenizer.from_pretrained(directory / "bench" / "1")
-    dataset = open_dataset(str(places.home() / "data"), "botocore-docs", cache=directory)
+    dataset = open_dataset(str(places.home() / "data"), DATASET, cache=directory)
     texts = list(Rows(parsed, [dataset]).texts("train"))
     stream = [token for ids in plain_ids(tokenizer)(texts) for token in [*ids, 0]]
     clock = Clock(options.steps)
@@ -136,13 +137,19 @@ def trainer(options: argparse.Namespace, directory: Path) -> dict[str, float]:
     return {**clock.rates(options.batch), "loss": float(run.state.log_history[0]["loss"])}
 
 
+def fetch_data() -> None:
+    """Brings the data set, unless it is there. Raises CalledProcessError."""
+    if not (places.home() / "data" / DATASET / "dataset.json").exists():
+        subprocess.run([sys.executable, "-m", "model_image", "fetch", DATASET], cwd=ROOT, check=True)
+
+
 def in_a_process(name: str, options: argparse.Namespace, directory: Path) -> dict[str, float]:
     """One run. Raises CalledProcessError."""
     command = [sys.executable, str(Path(__file__)), "--child", name, "--directory", str(directory)]
     for key in ("steps", "batch", "layers", "width"):
         command += [f"--{key}", str(getattr(options, key))]
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, timeout=CHILD_SECONDS, check=True,
+        command, stdout=subprocess.PIPE, text=True, cwd=ROOT, timeout=CHILD_SECONDS, check=True,
         env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -169,6 +176,7 @@ def main() -> None:
     if options.child:
         print(json.dumps((ours if options.child == OURS else trainer)(options, options.directory)))
         return
+    fetch_data()
     entrants = {name: Entrant(name, label, False, "float32") for name, label in LABELS.items()}
     with places.interruptible(), tempfile.TemporaryDirectory(prefix="modelkeep-bench-") as directory:
         for number in range(options.rounds):
