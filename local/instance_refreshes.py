@@ -11,8 +11,8 @@ from moto.autoscaling.exceptions import AutoscalingClientError, ValidationError
 from moto.autoscaling.responses import AutoScalingResponse
 from moto.core.responses import ActionResult
 
-STATUS_TAG = "local:instance-refresh"  # its value: the refresh's id, a blank, its status
-OPEN = frozenset({"Pending", "InProgress"})
+from local.refresh_states import OPEN, STATUS_TAG
+
 _refreshes: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
 
 

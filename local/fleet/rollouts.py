@@ -4,7 +4,7 @@ import json
 
 from local.errors import LocalError
 from local.fleet.deployed import Client
-from local.instance_refreshes import OPEN, STATUS_TAG
+from local.refresh_states import OPEN, STATUS_TAG
 
 
 class Rollouts:
