@@ -14,8 +14,8 @@ from pulumi import InvokeOptions, ResourceOptions
 
 from infra.components.keys import EncryptionKey, EncryptionKeyArgs, administered_by_iam, used_through
 from infra.field_types import Variant
+from infra.fleet_settings import FleetSettings
 from infra.iam import Statement
-from infra.settings import FleetSettings
 from infra.site import Site
 
 KEEP_IMAGES = 20

@@ -26,6 +26,7 @@ _OPTIONAL = {
     "relative",
     "protects",
     "each",
+    "split",
     "also",
     "identity",
     "paths",
@@ -44,7 +45,8 @@ class Watch:
     its property that names the resource, path), settings that AWS keeps apart and Pulumi makes a resource of its own.
     `when` (JMESPath) must hold, and the resource not be what `unless_target_of` (type, property) points to. What
     `protects` by being there is weaker once it is gone. With `identity`, another value of one rank is a change too;
-    with `each`, every element of a list is judged by itself. `also` (type, property, control) names a further control
+    with `each`, every element of a list is judged by itself, and with `split` (names that lead to a list in it) each
+    value of that list. `also` (type, property, control) names a further control
     where a resource of that type points here. With `inherits` (JMESPath, properties), what the resource does not set
     is as one of the same type sets it for which the JMESPath holds and the properties are the same.
     """
@@ -59,6 +61,7 @@ class Watch:
     protects: bool = False
     identity: bool = False
     each: bool = False
+    split: tuple[str, ...] = ()
     also: tuple[str, str, str] | None = None
     judges_unknown: bool = False
     inherits: tuple[str, tuple[str, ...]] | None = None
@@ -103,6 +106,7 @@ def _watch(table: str, kind: str, row: Mapping[str, Any]) -> Watch:
         protects=row.get("protects", False),
         identity=row.get("identity", False),
         each=row.get("each", False),
+        split=tuple(row.get("split", ())),
         also=None if also is None else (also[0], also[1], also[2]),
         judges_unknown=row["scale"] in ("present", "absent", "any") or "rank" in row["scale"],
         inherits=None if inherits is None else (inherits[0], tuple(inherits[1:])),
@@ -138,12 +142,23 @@ def watched_facets(graph: Graph) -> Iterator[Facet]:
         for resource in graph.of(watch.type):
             if _applies(graph, watch, resource):
                 path, value, source = _value(graph, watch, resource)
-                items = listed(value) if watch.each else [value]
+                items = [value]
+                if watch.each:
+                    items = [part for item in listed(value) for part in _parts(item, watch.split)]
                 controls = _further_controls(graph, watch, resource)
                 general = _inherited_from(graph, watch, resource)
                 for item in items:
                     facet = _facet(watch, resource, item, path=path, source=source, controls=controls)
                     yield facet if general is None else replace(facet, inherits=replace(facet, resource=general).key)
+
+
+def _parts(item: Any, names: tuple[str, ...]) -> list[Any]:
+    """The element once for each value of the list that `names` lead to; as it is, where there is none."""
+    if not names or not isinstance(item, Mapping) or names[0] not in item:
+        return [item]
+    name, rest = names[0], names[1:]
+    inner = _parts(item[name], rest) if rest else [[value] for value in listed(item[name])]
+    return [{**item, name: each} for each in inner]
 
 
 def _inherited_from(graph: Graph, watch: Watch, resource: Resource) -> Resource | None:

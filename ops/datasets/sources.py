@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import PurePosixPath
 from typing import IO, Any
 
@@ -18,6 +20,16 @@ _MAGIC = frozenset("*?[")
 _KEY_BYTES = 1024  # S3's own limit on a key, in UTF-8
 _READ_BYTES = 1 << 20
 _PROTOCOLS = ("file", "local", "memory", "s3", "s3a", "oss")
+
+
+@dataclass(frozen=True)
+class Digests:
+    """Hex SHA-256 of a file, and of each of its parts of `part_bytes`."""
+
+    sha256: str
+    parts: tuple[str, ...]
+    _: KW_ONLY
+    part_bytes: int
 
 
 @dataclass(frozen=True)
@@ -34,6 +46,18 @@ class SourceFile:
         """The file's bytes; what the source answers wrong, at opening or later, is an OpsError."""
         with _source_errors(self.path), self.filesystem.open(self.path, "rb") as file:
             yield file
+
+    def digests(self, part_bytes: int) -> Digests:
+        """The digests of the file as it is now, read through once."""
+        whole, parts, slots = hashlib.sha256(), [], threading.Semaphore(2)
+        with ThreadPoolExecutor(1, thread_name_prefix="digest") as beside, self.open() as file:
+            while content := file.read(part_bytes):
+                slots.acquire()
+                part = beside.submit(hashlib.sha256, content)
+                part.add_done_callback(lambda _: slots.release())
+                whole.update(content)
+                parts.append(part)
+            return Digests(whole.hexdigest(), tuple(part.result().hexdigest() for part in parts), part_bytes=part_bytes)
 
     def sha256(self) -> str:
         """Hex SHA-256 of the file as it is now."""

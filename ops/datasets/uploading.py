@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -15,7 +16,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ops.datasets.journal import Journal
-from ops.datasets.sources import SourceFile
+from ops.datasets.sources import Digests, SourceFile
 from ops.errors import OpsError
 
 OnBytes = Callable[[int], None]
@@ -23,6 +24,7 @@ OnBytes = Callable[[int], None]
 PART_BYTES = 8 << 20
 _MOST_PARTS = 10_000  # of one multipart upload (S3's own limit)
 _PART_THREADS = 8
+_NOT_AS_SAID = "BadDigest"  # the content has another checksum than was announced
 _GONE = frozenset({"404", "NoSuchKey", "NotFound"})
 
 
@@ -73,13 +75,16 @@ class Uploader:
             if len(content) != file.size or (sha256 is not None and found != sha256):
                 raise _changed(file)
             return self.upload_bytes(content, key, there=there, on_bytes=on_bytes)
-        sha256 = sha256 or file.sha256()
-        if there == file.size and self.holds(key, sha256):
+        digests = file.digests(max(self._part_bytes, -(-file.size // _MOST_PARTS)))
+        if sha256 is not None and digests.sha256 != sha256:
+            raise _changed(file)
+        sent = 0
+        if there == file.size and self.holds(key, digests.sha256):
             Journal.read(self._journals, bucket=self._bucket, key=key).end()  # of an upload whose end was not told
             on_bytes(file.size)
-            return Uploaded(key=key, size=file.size, sha256=sha256, sent=0)
-        sent = self._upload_parts(file, key, sha256=sha256, on_bytes=on_bytes)
-        return Uploaded(key=key, size=file.size, sha256=sha256, sent=sent)
+        else:
+            sent = self._upload_parts(file, key, digests, on_bytes=on_bytes)
+        return Uploaded(key=key, size=file.size, sha256=digests.sha256, sent=sent)
 
     def upload_bytes(self, content: bytes, key: str, *, there: int | None, on_bytes: OnBytes) -> Uploaded:
         """As `upload`, for what is in memory."""
@@ -116,50 +121,59 @@ class Uploader:
                 raise
         return bool(answer.get("Metadata", {}).get("sha256") == sha256)
 
-    def _upload_parts(self, file: SourceFile, key: str, *, sha256: str, on_bytes: OnBytes) -> int:
-        part_bytes = max(self._part_bytes, -(-file.size // _MOST_PARTS))
-        journal = self._journal(key, sha256=sha256, part_bytes=part_bytes)
-        found, sent = self._send_parts(file, key, journal, on_bytes=on_bytes)
-        with s3_errors(f"s3://{self._bucket}/{key}"):
-            if found != sha256:
+    def _upload_parts(self, file: SourceFile, key: str, digests: Digests, *, on_bytes: OnBytes) -> int:
+        journal = self._journal(key, digests)
+        try:
+            sent = self._send_parts(file, key, journal, digests, on_bytes=on_bytes)
+        except _ChangedError:
+            with s3_errors(f"s3://{self._bucket}/{key}"):
                 self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=journal.upload_id)
-                journal.end()
-                raise _changed(file)
+            journal.end()
+            raise
+        with s3_errors(f"s3://{self._bucket}/{key}"):
             self._client.complete_multipart_upload(
                 Bucket=self._bucket, Key=key, UploadId=journal.upload_id, MultipartUpload={"Parts": journal.listed()}
             )
         journal.end()
-        if not self.holds(key, sha256):
+        if not self.holds(key, digests.sha256):
             raise OpsError(f"s3://{self._bucket}/{key} is not what was uploaded; push again")
         return sent
 
-    def _send_parts(self, file: SourceFile, key: str, journal: Journal, *, on_bytes: OnBytes) -> tuple[str, int]:
-        """Reads the file through once; the hex SHA-256 of what was read, and how many bytes of it were sent."""
-        digest, slots, work = hashlib.sha256(), threading.Semaphore(2 * _PART_THREADS), []
+    def _send_parts(self, file: SourceFile, key: str, journal: Journal, digests: Digests, *, on_bytes: OnBytes) -> int:
+        """Sends the parts that S3 has not yet; how many bytes those were."""
+        slots, work = threading.Semaphore(2 * _PART_THREADS), []
         try:
             with file.open() as stream:
-                for number in range(1, -(-file.size // journal.part_bytes) + 1):
-                    content = stream.read(journal.part_bytes)
-                    digest.update(content)
+                for number, sha256 in enumerate(digests.parts, start=1):
+                    size = min(digests.part_bytes, file.size - (number - 1) * digests.part_bytes)
+                    if journal.parts.get(number, ("", ""))[0] == sha256:
+                        stream.seek(size, io.SEEK_CUR)
+                        on_bytes(size)
+                        continue
                     slots.acquire()  # no more of the file in memory than is on its way
-                    each = self._parts.submit(self._part, content, key, journal, number, on_bytes)
+                    content = stream.read(size)
+                    each = self._parts.submit(
+                        self._part, file, content, key=key, journal=journal, number=number, on_bytes=on_bytes,
+                        sha256=sha256,
+                    )  # fmt: skip
                     each.add_done_callback(lambda _: slots.release())
                     work.append(each)
                 if stream.read(1):
                     raise _changed(file)
-            return digest.hexdigest(), sum(each.result() for each in work)
+            return sum(each.result() for each in work)
         finally:
             for each in work:
                 each.cancel()
             wait(work)
 
-    def _journal(self, key: str, *, sha256: str, part_bytes: int) -> Journal:
+    def _journal(self, key: str, digests: Digests) -> Journal:
         """The journal of an upload that goes on, or of a new one."""
         journal = Journal.read(self._journals, bucket=self._bucket, key=key)
+        wanted = (digests.sha256, digests.part_bytes)
         with s3_errors(f"s3://{self._bucket}/{key}"):
             if journal.upload_id:
                 taken = self._taken(key, journal.upload_id)
-                if taken is not None and (journal.sha256, journal.part_bytes) == (sha256, part_bytes):
+                if taken is not None and (journal.sha256, journal.part_bytes) == wanted:
                     journal.parts = {
                         number: part for number, part in journal.parts.items() if taken.get(number) == part[1]
                     }
@@ -167,9 +181,9 @@ class Uploader:
                 if taken is not None:
                     self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=journal.upload_id)
             begun = self._client.create_multipart_upload(
-                Bucket=self._bucket, Key=key, ChecksumAlgorithm="SHA256", Metadata={"sha256": sha256}
+                Bucket=self._bucket, Key=key, ChecksumAlgorithm="SHA256", Metadata={"sha256": digests.sha256}
             )
-        journal.begin(upload_id=begun["UploadId"], sha256=sha256, part_bytes=part_bytes)
+        journal.begin(upload_id=begun["UploadId"], sha256=digests.sha256, part_bytes=digests.part_bytes)
         return journal
 
     def _taken(self, key: str, upload_id: str) -> dict[int, str] | None:
@@ -182,29 +196,44 @@ class Uploader:
                 return None
             raise
 
-    def _part(self, content: bytes, key: str, journal: Journal, number: int, on_bytes: OnBytes) -> int:
-        """Bring one part, unless S3 has it as it is now; returns the bytes that were sent."""
-        digest = hashlib.sha256(content)
-        sent = 0
-        if journal.parts.get(number, ("", ""))[0] != digest.hexdigest():
-            with s3_errors(f"s3://{self._bucket}/{key}"):
+    def _part(
+        self,
+        file: SourceFile,
+        content: bytes,
+        *,
+        key: str,
+        journal: Journal,
+        number: int,
+        sha256: str,
+        on_bytes: OnBytes,
+    ) -> int:
+        """Bring one part; returns its bytes. S3 itself finds out whether they are still those of `sha256`."""
+        with s3_errors(f"s3://{self._bucket}/{key}"):
+            try:
                 answer = self._client.upload_part(
                     Bucket=self._bucket,
                     Key=key,
                     UploadId=journal.upload_id,
                     PartNumber=number,
                     Body=content,
-                    ChecksumSHA256=_base64(digest.digest()),
+                    ChecksumSHA256=_base64(bytes.fromhex(sha256)),
                 )
-            with self._journal_lock:
-                journal.add(number, sha256=digest.hexdigest(), etag=answer["ETag"])
-            sent = len(content)
+            except ClientError as error:
+                if error_code(error) == _NOT_AS_SAID:
+                    raise _changed(file) from error
+                raise
+        with self._journal_lock:
+            journal.add(number, sha256=sha256, etag=answer["ETag"])
         on_bytes(len(content))
-        return sent
+        return len(content)
 
 
-def _changed(file: SourceFile) -> OpsError:
-    return OpsError(f"{file.path} changed while it was pushed; push it when nothing writes to it")
+class _ChangedError(OpsError):
+    """A file is not any more what it was when it was first read."""
+
+
+def _changed(file: SourceFile) -> _ChangedError:
+    return _ChangedError(f"{file.path} changed while it was pushed; push it when nothing writes to it")
 
 
 def _base64(digest: bytes) -> str:

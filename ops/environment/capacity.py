@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from infra import instance_types
-from infra.settings import FleetSettings
+from infra.fleet_settings import FleetSettings
 from ops.environment.answers import Answer, Unknown
 from ops.environment.finding import Finding, Level, not_known
 

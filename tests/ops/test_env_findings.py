@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError, NoCredentialsError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.settings import FleetSettings
+from infra.fleet_settings import FleetSettings
 from local.layout import PROJECT_ROOT
 from ops.env_command import read_stack
 from ops.environment.answers import Unknown, ask

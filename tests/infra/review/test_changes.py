@@ -107,6 +107,8 @@ CASES: list[tuple[str, list[Patch], Patch, Expected]] = [
     ("less of a body inspected", [], put(ACL, "associationConfig.requestBodies.0.apiGateway.defaultSizeInspectionLimit", "KB_16"), {("wider", "acl-body-limit", ACL)}),
     ("samples of requests", [], put(ACL, "visibilityConfig.sampledRequestsEnabled", True), {("wider", "acl-samples", ACL)}),
     ("the token no longer left out of the log", [], put("firewall-logging", "redactedFields", [{"queryString": {}}]), {("wider", "acl-redaction", ACL)}),
+    ("another header protected", [], edit(ACL, lambda inputs: inputs["dataProtectionConfig"]["dataProtections"][2]["field"]["fieldKeys"].append("x-other")), {("narrower", "acl-data-protection", ACL)}),
+    ("a header no longer protected", [], edit(ACL, lambda inputs: inputs["dataProtectionConfig"]["dataProtections"][2]["field"]["fieldKeys"].pop()), {("wider", "acl-data-protection", ACL)}),
     ("bodies no longer protected", [], edit(ACL, lambda inputs: inputs["dataProtectionConfig"]["dataProtections"].pop(0)), {("wider", "acl-data-protection", ACL)}),
     ("more addresses let in", [put("firewall-allowed", "addresses", ["203.0.113.0/24"])], put("firewall-allowed", "addresses", ["203.0.113.0/24", "198.51.100.0/24"]), {("wider", "address-list", "firewall-allowed")}),
     ("fewer addresses let in", [], put("firewall-allowed", "addresses", ["203.0.113.0/24"]), {("narrower", "address-list", "firewall-allowed")}),

@@ -1,5 +1,8 @@
 """An S3 that can be told to fail, and buckets in it."""
 
+import base64
+import hashlib
+import io
 import random
 import socket
 import threading
@@ -44,12 +47,24 @@ class FailingS3:
                 environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
                 start("500 Internal Server Error" if way == "InternalError" else "503 Slow Down", [])
                 return [f"<Error><Code>{way}</Code></Error>".encode()]
+            if _has_another_digest(environ):  # S3 refuses it, and moto does not
+                start("400 Bad Request", [])
+                return [b"<Error><Code>BadDigest</Code></Error>"]
             body = list(moto(environ, start))
             if way == "cut after":  # done, and nobody is told
                 environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             return body
 
         return answer
+
+
+def _has_another_digest(environ: dict[str, Any]) -> bool:
+    announced = environ.get("HTTP_X_AMZ_CHECKSUM_SHA256")
+    if announced is None or environ["REQUEST_METHOD"] != "PUT":
+        return False
+    content = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+    environ["wsgi.input"] = io.BytesIO(content)
+    return base64.b64encode(hashlib.sha256(content).digest()).decode() != announced
 
 
 WAYS = ("InternalError", "SlowDown", "cut before", "cut after")
