@@ -8,6 +8,8 @@ from pulumi import InvokeOptions, ResourceOptions
 
 from infra.components.audit import Audit, AuditArgs
 from infra.components.balancer import Balancer, BalancerArgs
+from infra.components.budget_alerts import BudgetAlerts, BudgetAlertsArgs
+from infra.components.budgets import Budgets, BudgetsArgs
 from infra.components.canary import Canary, CanaryArgs
 from infra.components.capacity import Capacity, CapacityArgs
 from infra.components.certificate import Certificate, CertificateArgs
@@ -25,6 +27,8 @@ from infra.components.promotions import Promotions, PromotionsArgs
 from infra.components.rollout import Rollout, RolloutArgs
 from infra.components.signing import Signing, SigningArgs
 from infra.components.storage import Storage, StorageArgs
+from infra.components.training import Training, TrainingArgs
+from infra.components.usage import Usage, UsageArgs
 from infra.components.watched import ObservabilityArgs
 from infra.settings import load_settings
 from infra.site import Site, tags
@@ -59,6 +63,8 @@ storage = Storage(
 )
 signing = Signing("signing", SigningArgs(site=site, reader_role_name=instance_role_name(site)), opts=on_aws)
 promotions = Promotions("promotions", PromotionsArgs(site=site), opts=on_aws)
+budgets = Budgets("budgets", BudgetsArgs(site=site, protect_data=protect_data), opts=on_aws)
+usage = Usage("usage", UsageArgs(site=site, results=storage.results, logs=logs), opts=on_aws)
 image = Image("image", ImageArgs(site=site, fleet=settings.fleet, protect_data=protect_data), opts=on_aws)
 consumers = Consumers(
     "consumers",
@@ -86,13 +92,17 @@ fleet = Fleet(
         models=storage.models,
         signing=signing,
         promotions=promotions,
+        budgets=budgets,
+        usage=usage,
         logs=logs,
     ),
     opts=on_aws,
 )
 
 # What guards: the authorizer, the firewall, and the gateway that calls both.
-functions = Functions("functions", FunctionsArgs(site=site, consumers=consumers, logs=logs), opts=on_aws)
+functions = Functions(
+    "functions", FunctionsArgs(site=site, settings=settings, consumers=consumers, logs=logs), opts=on_aws
+)
 firewall = Firewall("firewall", FirewallArgs(site=site, firewall=settings.firewall, logs=logs), opts=on_aws)
 gateway = Gateway(
     "gateway",
@@ -120,6 +130,13 @@ Capacity(
     CapacityArgs(site=site, group_name=site.name, logs=logs, topic_arn=observability.topic_arn),
     opts=on_aws,
 )
+BudgetAlerts(
+    "budget-alerts",
+    BudgetAlertsArgs(
+        site=site, budgets=budgets, usage_stream=usage.stream_name, logs=logs, observability=observability
+    ),
+    opts=on_aws,
+)
 
 # What brings another version of a model to the instances, and back.
 rollout = Rollout(
@@ -129,6 +146,23 @@ rollout = Rollout(
         settings=settings,
         group_name=site.name,
         failing_alarm=fleet.failing_alarm,
+        promotions=promotions,
+        logs=logs,
+        topic_arn=observability.topic_arn,
+    ),
+    opts=on_aws,
+)
+
+# What trains models: in AWS Batch, started by a configuration in the data bucket.
+training = Training(
+    "training",
+    TrainingArgs(
+        site=site,
+        settings=settings,
+        network=network,
+        image=image,
+        storage=storage,
+        signing=signing,
         promotions=promotions,
         logs=logs,
         topic_arn=observability.topic_arn,
@@ -161,9 +195,17 @@ pulumi.export("promotions_parameter", promotions.name)
 pulumi.export("rollout_function", rollout.function_name)
 pulumi.export("models", {each.name: each.version for each in settings.models})
 pulumi.export("data_bucket", storage.data.id)
+pulumi.export("training_queue", training.queue_name)
+pulumi.export("training_queues", training.queue_names)
+pulumi.export("training_job_definition", training.job_definition_name)
 pulumi.export("results_bucket", storage.results.id)
+pulumi.export("budgets_table", budgets.table_name)
+pulumi.export("usage_stream", usage.stream_name)
+pulumi.export("usage_table", usage.table_name)
+pulumi.export("plan_prices", settings.plan_prices)
 pulumi.export("image_repository_url", image.repository_url)
 pulumi.export("canary_secret", canary.secret_arn)
+pulumi.export("alerts_topic", observability.topic_arn)
 pulumi.export("dashboard_url", observability.dashboard_url)
 pulumi.export("autoscaling_group", fleet.autoscaling_group)
 pulumi.export("target_group_arn", balancer.target_group_arn)
@@ -172,3 +214,4 @@ pulumi.export("web_acl_arn", firewall.web_acl_arn)
 pulumi.export("consumers_table", consumers.consumers_table)
 pulumi.export("tokens_table", consumers.tokens_table)
 pulumi.export("consumers_key_arn", consumers.secrets_key_arn)
+pulumi.export("authorizer_cache_seconds", settings.api.authorizer_cache_seconds)

@@ -1,12 +1,14 @@
 """The settings of the API: its address and its TLS, what single routes take, and the canary that calls it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from infra.field_types import Count, Domain, HostedZone, Name, ObjectUri, ObjectVersion, Task
+from infra.oidc_settings import OidcSettings
 from infra.routes import ROUTES
+from infra.section import Section, check
 
 MinimumTls = Literal["1.2", "1.3"]
 # The plan of the canary's consumer, which the stack makes by itself where there is a canary.
@@ -25,14 +27,7 @@ def _known_route(value: str) -> str:
 RouteName = Annotated[str, AfterValidator(_known_route)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-S = TypeVar("S", bound=_Section)
-
-
-class Throttle(_Section):
+class Throttle(Section):
     """How often a consumer may call one route."""
 
     rate_per_second: Count
@@ -40,10 +35,10 @@ class Throttle(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        return _refuse(self, burst_covers_rate(self))
+        return check(self, burst_covers_rate)
 
 
-class MutualTlsSettings(_Section):
+class MutualTlsSettings(Section):
     """Callers show a certificate as well; the domain asks for one that a CA of the trust store has signed."""
 
     truststore_uri: ObjectUri = Field(description="A file of CA certificates (PEM) in a bucket of the stack's region.")
@@ -52,7 +47,7 @@ class MutualTlsSettings(_Section):
     )
 
 
-class ApiSettings(_Section):
+class ApiSettings(Section):
     """The gateway."""
 
     timeout_seconds: Annotated[int, Field(strict=True, ge=1, le=900)] = Field(
@@ -64,13 +59,23 @@ class ApiSettings(_Section):
     )
     minimum_tls: MinimumTls = Field(default="1.2", description="The oldest TLS that callers may speak.")
     mutual_tls: MutualTlsSettings | None = None
+    budget_failure: Literal["closed", "open"] = Field(
+        default="closed",
+        description="Without an answer of the table of token budgets, requests are refused (closed) or served (open).",
+    )
+    authorizer_cache_seconds: Annotated[int, Field(strict=True, ge=0, le=3600)] = Field(
+        default=60,
+        description="How long the gateway goes by an answer of the authorizer; a revoked token works as long. 0 asks "
+        "for every request, and takes tokens in x-api-key as well.",
+    )
+    oidc: OidcSettings | None = Field(default=None, description="An identity provider whose tokens open the API, too.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        return _refuse(self, needs_domain(self), one_kind_of_tls(self))
+        return check(self, needs_domain, one_kind_of_tls)
 
 
-class CanarySettings(_Section):
+class CanarySettings(Section):
     """A small call through the whole API every five minutes, by a consumer of its own."""
 
     model: Name = Field(description="The model that it calls, by one of the tasks that the model has.")
@@ -123,10 +128,3 @@ def routes_within_plan(routes: Mapping[str, Throttle], *, rate: int, burst: int)
 def canary_task(tasks: Sequence[Task]) -> Task | None:
     """The first of a model's tasks that a canary calls it by."""
     return next((each for each in tasks if each in CANARY_TASKS), None)
-
-
-def _refuse(section: S, *problems: str | None) -> S:
-    found = [problem for problem in problems if problem is not None]
-    if found:
-        raise ValueError("; ".join(found))
-    return section

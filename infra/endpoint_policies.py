@@ -15,7 +15,7 @@ def s3_statements(site: Site) -> list[Statement]:
     return [
         Statement(
             sid="OwnBuckets",
-            actions=["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListBucket"],
+            actions=["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListBucket"],
             resources=["*"],  # the buckets of this account only, by the condition
             principals=ANYONE,
             conditions=own,
@@ -110,7 +110,11 @@ def interface_statements(site: Site, *, repository_arns: Sequence[pulumi.Input[s
             ),
             _any(site, "Agent", _SSM_AGENT_ACTIONS),  # the agent's calls name no resource, or AWS's own documents
         ],
+        "kinesis-firehose": [
+            _own(site, "SendUsage", ["firehose:PutRecordBatch"], service="firehose", resource="deliverystream/*")
+        ],
         "ec2messages": [_any(site, "AgentMessages", _MESSAGE_ACTIONS)],  # they name no resource
+        **_containers(site),
     }
 
 
@@ -122,6 +126,13 @@ _QUEUE_ACTIONS = (
     "sqs:ChangeMessageVisibility",
     "sqs:GetQueueAttributes",
     "sqs:GetQueueUrl",
+)
+_CLUSTER_ACTIONS = (
+    "ecs:RegisterContainerInstance",
+    "ecs:DeregisterContainerInstance",
+    "ecs:SubmitAttachmentStateChanges",
+    "ecs:SubmitContainerStateChange",
+    "ecs:SubmitTaskStateChange",
 )
 # https://docs.aws.amazon.com/systems-manager/latest/userguide/setup-instance-permissions.html
 _SSM_AGENT_ACTIONS = (
@@ -142,6 +153,29 @@ _MESSAGE_ACTIONS = (
     "ec2messages:GetMessages",
     "ec2messages:SendReply",
 )
+
+
+def _containers(site: Site) -> dict[str, list[Statement]]:
+    """What ECS's agent on an instance of AWS Batch says and hears; Batch itself is called by nobody in the network.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/vpc-endpoints.html
+    """
+    instances = "container-instance/*"
+    return {
+        "ecs": [
+            _own(site, "JoinCluster", _CLUSTER_ACTIONS, service="ecs", resource="cluster/*"),
+            _own(
+                site,
+                "OwnInstance",
+                ["ecs:UpdateContainerInstancesState", "ecs:TagResource"],
+                service="ecs",
+                resource=instances,
+            ),
+            _any(site, "FindAgentEndpoint", ["ecs:DiscoverPollEndpoint"]),  # it names no resource
+        ],
+        "ecs-agent": [_own(site, "HearOfTasks", ["ecs:Poll"], service="ecs", resource=instances)],
+        "ecs-telemetry": [_own(site, "Measure", ["ecs:StartTelemetrySession"], service="ecs", resource=instances)],
+    }
 
 
 def _registry(site: Site, repository_arns: Sequence[pulumi.Input[str]]) -> dict[str, list[Statement]]:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from ipaddress import IPv4Network
 from typing import Annotated, Literal
 
@@ -72,6 +73,8 @@ _IMAGE = r"\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[a-z0-9._/-]+@sha
 
 Count = Annotated[int, Field(strict=True, ge=1)]
 Size = Annotated[int, Field(strict=True, ge=0)]
+# Exact, since bills are made of it.
+Price = Annotated[Decimal, Field(ge=0, le=1_000_000, max_digits=13, decimal_places=6, allow_inf_nan=False)]
 Name = Annotated[
     str, _Text(r"[a-z0-9][a-z0-9._-]{0,62}", kind="name (small letters, digits and ._-)", example="gpt2-support")
 ]
@@ -122,6 +125,20 @@ MetricName = Annotated[
 WheelIndex = Annotated[
     str,
     _Text(r"https://[^\s@]{1,512}", kind="https address without a password", example="https://wheels.example.com/cpu"),
+]
+HttpsAddress = Annotated[
+    str,
+    _Text(
+        r"https://[A-Za-z0-9.-]{1,253}(:\d{1,5})?(/[A-Za-z0-9._~/%-]{0,400})?",
+        kind="https address without a password, a query or a fragment",
+        example="https://login.example.com/realms/staff",
+    ),
+]
+ClaimName = Annotated[
+    str, _Text(r"[A-Za-z0-9:/._-]{1,128}", kind="name of a claim", example="https://example.com/groups")
+]
+ClaimText = Annotated[
+    str, _Text(r"[^\x00-\x1f\x7f]{1,256}", kind="text of a claim (no control characters)", example="api://modelkeep")
 ]
 InstanceType = Annotated[
     str,

@@ -4,11 +4,17 @@ import json
 from dataclasses import dataclass
 
 REQUEST_ID_HEADER = "gatewayresponse.header.x-request-id"
+# What lambdas/authorizer.py says of a caller whom its policy denies.
+REFUSAL_CODE = "$context.authorizer.refusal_code"
+REFUSAL_MESSAGE = "$context.authorizer.refusal_message"
 
 
 @dataclass(frozen=True)
 class GatewayResponse:
-    """One type of answer: status, OpenAI's error type and code, the message, and seconds to wait before a retry."""
+    """One type of answer: status, OpenAI's error type and code, the message, and seconds to wait before a retry.
+
+    Where the authorizer says why, `code` and `message` only describe the type, and its own go out.
+    """
 
     type: str
     status: int | None
@@ -16,10 +22,12 @@ class GatewayResponse:
     code: str
     message: str
     retry_after: int | None = None
+    said_by_authorizer: bool = False
 
     def template(self) -> str:
         """The JSON body; it holds nothing of what the client sent."""
-        error = {"message": self.message, "type": self.error_type, "param": None, "code": self.code}
+        code, message = (REFUSAL_CODE, REFUSAL_MESSAGE) if self.said_by_authorizer else (self.code, self.message)
+        error = {"message": message, "type": self.error_type, "param": None, "code": code}
         return json.dumps({"error": error})
 
     def headers(self) -> dict[str, str]:
@@ -44,7 +52,12 @@ RESPONSES = (
         "No valid token; send one as Authorization: Bearer mk_...",
     ),
     GatewayResponse(
-        "ACCESS_DENIED", 403, "permission_error", "access_denied", "This consumer may not make this request"
+        "ACCESS_DENIED",
+        403,
+        "permission_error",
+        "access_denied",
+        "This consumer may not make this request; the code says why",
+        said_by_authorizer=True,
     ),
     GatewayResponse(
         "INVALID_API_KEY",

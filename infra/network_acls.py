@@ -12,10 +12,11 @@ from typing import Literal
 from infra.addressing import Tier
 
 HTTPS = 443
+TRAINING_PORT = 29500  # as in model_image/train/launch.py
 # From where a connection starts: a balancer's node or link may take any port that is not reserved, Linux takes these
 # (https://docs.kernel.org/networking/ip-sysctl.html, ip_local_port_range).
 _BALANCER_PORTS = (1024, 65535)
-_LINUX_PORTS = (32768, 60999)
+LINUX_PORTS = (32768, 60999)
 _ANYWHERE = IPv4Network("0.0.0.0/0")
 Direction = Literal["ingress", "egress"]
 
@@ -44,9 +45,12 @@ def flows(*, server_port: int) -> list[Flow]:
     return [
         Flow(client="balancer", server="balancer", port=HTTPS, client_ports=_BALANCER_PORTS),  # the link to a node
         Flow(client="balancer", server="compute", port=server_port, client_ports=_BALANCER_PORTS),
-        Flow(client="compute", server="endpoints", port=HTTPS, client_ports=_LINUX_PORTS),
+        Flow(client="compute", server="endpoints", port=HTTPS, client_ports=LINUX_PORTS),
+        # Nodes that train together: the meeting place of torchrun, and for what they then tell each other any port that
+        # Linux gives, which the answers' rules let through already, since an ACL keeps no state.
+        Flow(client="compute", server="compute", port=TRAINING_PORT, client_ports=LINUX_PORTS),
         # An ACL takes no prefix list, and S3's addresses change; the instances' security group names that list.
-        Flow(client="compute", server=None, port=HTTPS, client_ports=_LINUX_PORTS),
+        Flow(client="compute", server=None, port=HTTPS, client_ports=LINUX_PORTS),
     ]
 
 

@@ -1,7 +1,10 @@
 """The API's routes below its stage: the one list that the gateway, the firewall and the settings go by."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from infra.field_types import Task
 
 # The stage's name is part of the path that the servers see, and so is the version that clients call.
 STAGE = "v1"
@@ -9,10 +12,11 @@ STAGE = "v1"
 
 @dataclass(frozen=True)
 class Route:
-    """One method on one path below the stage."""
+    """One method on one path below the stage, and the task that it is for; None where every consumer may call it."""
 
     method: str
     path: str
+    task: Task | None = None
 
     @property
     def name(self) -> str:
@@ -25,6 +29,11 @@ class Route:
         return "-".join([self.method.lower(), *(part.strip("{}") for part in self.path.split("/") if part)])
 
     @property
+    def pattern(self) -> str:
+        """The route as a policy of the API names it, such as `GET/models/*`."""
+        return self.method + re.sub(r"\{[^}]*\}", "*", self.path)
+
+    @property
     def path_parameters(self) -> list[str]:
         """The names in braces."""
         return [part.strip("{}") for part in self.path.split("/") if part.startswith("{")]
@@ -33,13 +42,14 @@ class Route:
 ROUTES = (
     Route("GET", "/models"),
     Route("GET", "/models/{model}"),
-    Route("POST", "/completions"),
-    Route("POST", "/chat/completions"),
-    Route("POST", "/embeddings"),
-    Route("POST", "/sentiment"),
-    Route("POST", "/keywords"),
-    Route("POST", "/augment"),
-    Route("POST", "/fill-mask"),
+    Route("GET", "/usage"),
+    Route("POST", "/completions", task="completions"),
+    Route("POST", "/chat/completions", task="chat"),
+    Route("POST", "/embeddings", task="embeddings"),
+    Route("POST", "/sentiment", task="sentiment"),
+    Route("POST", "/keywords", task="keywords"),
+    Route("POST", "/augment", task="augmentation"),
+    Route("POST", "/fill-mask", task="fill-mask"),
 )
 
 

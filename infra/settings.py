@@ -4,166 +4,65 @@
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Self, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
 
 import pulumi
 import pulumi.runtime.config as runtime_config
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from infra import addressing, api_settings, foreign_server, instance_types
+from infra import api_settings, foreign_server
 from infra.api_settings import CANARY_PLAN, ApiSettings, CanarySettings, RouteName, Throttle
 from infra.field_types import (
     AddressBlock,
-    Cidr,
     Count,
-    Cron,
     Email,
-    ImageReference,
-    InstanceType,
     Name,
+    Price,
     Region,
     RetentionDays,
     Size,
-    Task,
-    Variant,
-    Version,
-    Weights,
-    WheelIndex,
 )
-from infra.foreign_server import ForeignServerSettings
+from infra.fleet_settings import FleetSettings, ModelSettings, NetworkSettings
 from infra.problems import describe
-from infra.user_data import HEALTH_PATH, MODELS_DIRECTORY, PORT
+from infra.section import Section, check, repeated
+from infra.training_settings import TrainingSettings, runs_the_image
 
 
 class SettingsError(ValueError):
     """Settings that no stack can be built from; one line per problem, each with key, value and remedy."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-S = TypeVar("S", bound=_Section)
-
-
-class NetworkSettings(_Section):
-    """The private network."""
-
-    cidr: Cidr = Field(description="Private IPv4 block of the VPC, /16 at most.")
-    availability_zones: Annotated[int, Field(strict=True, ge=2, le=6)] = Field(description="Number of zones used.")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        return _apply(self, private_block, room_for_zones)
-
-
-class ScheduledSize(_Section):
-    """A size that the fleet takes on at a time of day or week."""
-
-    name: Name
-    cron: Cron
-    time_zone: str = "Etc/UTC"
-    min: Size
-    max: Size
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        return _apply(self, min_up_to_max)
-
-
-class FleetSettings(_Section):
-    """The instances that serve the models."""
-
-    instance_types: Annotated[tuple[InstanceType, ...], Field(min_length=1, max_length=20)]
-    min: Count
-    max: Count
-    spot_percentage: Annotated[int, Field(strict=True, ge=0, le=100)]
-    target_inflight: Count = Field(description="Requests in flight per instance that scaling aims at.")
-    schedule: tuple[ScheduledSize, ...] = ()
-    image: ImageReference | None = Field(default=None, description="A ready image by digest; none is built then.")
-    wheel_index: WheelIndex | None = Field(
-        default=None, description="Where the build of an image without CUDA finds torch: an index of CPU wheels."
-    )
-    server: ForeignServerSettings | None = Field(default=None, description="Another server; without it, our own.")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        return _apply(self, min_up_to_max, one_accelerator, unique_schedule_names)
-
-    @property
-    def gpu(self) -> bool:
-        """Whether the instances have GPUs."""
-        return any(instance_types.has_gpu(each) for each in self.instance_types)
-
-    @property
-    def variant(self) -> Variant:
-        """The variant of the image that the instances run."""
-        return "cuda" if self.gpu else "cpu"
-
-    @property
-    def ready_images(self) -> tuple[str, ...]:
-        """The images that are named here and not built."""
-        named = (self.image, None if self.server is None else self.server.image)
-        return tuple(each for each in named if each is not None)
-
-    @property
-    def port(self) -> int:
-        """Where the server of an instance listens."""
-        return PORT if self.server is None else self.server.port
-
-    @property
-    def health_path(self) -> str:
-        """What a server answers with 200 once it can serve."""
-        return HEALTH_PATH if self.server is None else self.server.health_path
-
-
-class ModelSettings(_Section):
-    """One model that every instance serves."""
-
-    name: Name
-    version: Version
-    tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
-    weights: Weights = Field(
-        default="float32", description="int8 quantises the linear layers when the model is loaded, on CPUs."
-    )
-
-    @property
-    def directory(self) -> str:
-        """Where the model lies on an instance."""
-        return f"{MODELS_DIRECTORY}/{self.name}/{self.version}"
-
-    @property
-    def versions_prefix(self) -> str:
-        """Where all versions of the model lie in the models bucket: a rollback needs the one of before."""
-        return f"{self.name}/"
-
-    def as_variable(self) -> dict[str, Any]:
-        """The model as the server's MODELKEEP_MODELS has it: what is left at its default is left out."""
-        return self.model_dump(mode="json", exclude_defaults=True)
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        return _apply(self, unique_tasks)
-
-
-class PlanSettings(_Section):
+class PlanSettings(Section):
     """What a consumer of this plan may use."""
 
     rate_per_second: Count
     burst: Count
     requests_per_day: Count
     tokens_per_day: Count
+    tokens_per_month: Count | None = Field(default=None, description="By the calendar month, in UTC; no limit without.")
     routes: dict[RouteName, Throttle] = Field(
         default={}, description="Tighter throttles of single routes, such as POST /chat/completions."
     )
+    usd_per_million_prompt_tokens: Price | None = Field(default=None, description="What `keys usage` charges for.")
+    usd_per_million_completion_tokens: Price | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        return _apply(self, burst_covers_rate, routes_within_plan)
+        return check(self, burst_covers_rate, routes_within_plan, month_covers_day, both_prices)
+
+    @property
+    def prices(self) -> dict[str, str] | None:
+        """Dollars per million tokens as decimal text; None where the plan has no prices."""
+        if self.usd_per_million_prompt_tokens is None or self.usd_per_million_completion_tokens is None:
+            return None
+        return {
+            "prompt": str(self.usd_per_million_prompt_tokens),
+            "completion": str(self.usd_per_million_completion_tokens),
+        }
 
 
-class FirewallSettings(_Section):
+class FirewallSettings(Section):
     """The web ACL before the gateway."""
 
     allow_cidrs: tuple[AddressBlock, ...] = Field(description="Only these addresses may call; empty for every address.")
@@ -183,24 +82,19 @@ class FirewallSettings(_Section):
     )
 
 
-class TrainingSettings(_Section):
-    """The training jobs."""
-
-    instance_types: Annotated[tuple[InstanceType, ...], Field(min_length=1)]
-    max_gpus: Size
-    spot: bool
-
-
-class StorageSettings(_Section):
+class StorageSettings(Section):
     """The buckets, the tables and the image registry."""
 
     protect_data: bool = Field(
         default=True, description="Nothing that holds data is deleted or replaced; without, it goes with the stack."
     )
-    results_days: Count = Field(default=30, description="How long requests and results of batches are kept.")
+    results_days: Count = Field(
+        default=30, description="How long requests and results of batches, and what training leaves there, are kept."
+    )
+    usage_days: Count = Field(default=400, description="How long the records are kept that bills are made of.")
 
 
-class AuditSettings(_Section):
+class AuditSettings(Section):
     """What is kept about the stack's own doings."""
 
     retention_days: RetentionDays
@@ -216,10 +110,10 @@ class AuditSettings(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        return _apply(self, lock_within_retention)
+        return check(self, lock_within_retention)
 
 
-class AlertSettings(_Section):
+class AlertSettings(Section):
     """Who hears of alarms, and of what."""
 
     emails: tuple[Email, ...]
@@ -228,13 +122,13 @@ class AlertSettings(_Section):
     )
 
 
-class BudgetSettings(_Section):
+class BudgetSettings(Section):
     """What the stack may cost."""
 
     monthly_usd: Count
 
 
-class Settings(_Section):
+class Settings(Section):
     """Everything that may differ between stacks."""
 
     region: Region = Field(description="From aws:region.")
@@ -253,56 +147,24 @@ class Settings(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        return _apply(
-            self, unique_model_names, int8_on_cpus, foreign_server_fits, canary_has_its_plan, canary_calls_something
+        return check(
+            self,
+            unique_model_names,
+            int8_on_cpus,
+            foreign_server_fits,
+            canary_has_its_plan,
+            canary_calls_something,
+            oidc_names_plans,
+            training_runs_the_image,
         )
+
+    @property
+    def plan_prices(self) -> dict[str, dict[str, str]]:
+        """The prices of those plans that have some."""
+        return {name: prices for name, plan in self.plans.items() if (prices := plan.prices) is not None}
 
 
 # Rules over several fields: each returns the problem in words, with its remedy, or None.
-
-
-def private_block(network: NetworkSettings) -> str | None:
-    """The VPC's block is private and of a size that AWS takes."""
-    if not addressing.is_private(network.cidr):
-        return f"cidr {network.cidr} is not private; take a block of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"
-    if network.cidr.prefixlen < addressing.LARGEST_VPC_PREFIX:
-        return f"cidr {network.cidr} is larger than a VPC may be; take a /{addressing.LARGEST_VPC_PREFIX} or smaller"
-    return None
-
-
-def room_for_zones(network: NetworkSettings) -> str | None:
-    """Every zone gets a subnet of a useful size."""
-    prefix = addressing.subnet_prefix(network.cidr, network.availability_zones)
-    if prefix > addressing.SMALLEST_SUBNET_PREFIX:
-        return (
-            f"cidr {network.cidr} leaves each of {network.availability_zones} zones a /{prefix}; "
-            f"take a larger block or fewer zones, so that each has a /{addressing.SMALLEST_SUBNET_PREFIX} or larger"
-        )
-    return None
-
-
-def min_up_to_max(size: FleetSettings | ScheduledSize) -> str | None:
-    """A fleet's smallest size is not above its largest."""
-    return f"min {size.min} is above max {size.max}; lower min or raise max" if size.min > size.max else None
-
-
-def one_accelerator(fleet: FleetSettings) -> str | None:
-    """One machine image serves every type, so either all have GPUs or none has."""
-    with_gpu = [each for each in fleet.instance_types if instance_types.has_gpu(each)]
-    if with_gpu and len(with_gpu) < len(fleet.instance_types):
-        without = [each for each in fleet.instance_types if each not in with_gpu]
-        return f"instance_types mixes GPU ({', '.join(with_gpu)}) and other types ({', '.join(without)}); keep one kind"
-    return None
-
-
-def unique_schedule_names(fleet: FleetSettings) -> str | None:
-    """Scheduled sizes are told apart by name."""
-    return _repeated("schedule", [each.name for each in fleet.schedule])
-
-
-def unique_tasks(model: ModelSettings) -> str | None:
-    """A model names each of its tasks once."""
-    return _repeated("tasks", model.tasks)
 
 
 def burst_covers_rate(plan: PlanSettings) -> str | None:
@@ -317,6 +179,26 @@ def routes_within_plan(plan: PlanSettings) -> str | None:
     return api_settings.routes_within_plan(plan.routes, rate=plan.rate_per_second, burst=plan.burst)
 
 
+def month_covers_day(plan: PlanSettings) -> str | None:
+    """A day's limit above the month's would never be reached."""
+    if plan.tokens_per_month is not None and plan.tokens_per_month < plan.tokens_per_day:
+        return (
+            f"tokens_per_month {plan.tokens_per_month} is below tokens_per_day {plan.tokens_per_day}; raise the first "
+            "or lower the second"
+        )
+    return None
+
+
+def both_prices(plan: PlanSettings) -> str | None:
+    """A bill needs the price of what is read and that of what is made, be one of them 0."""
+    missing = [
+        name
+        for name in ("usd_per_million_prompt_tokens", "usd_per_million_completion_tokens")
+        if getattr(plan, name) is None
+    ]
+    return f"{missing[0]} is missing, and the other price is there; set both or neither" if len(missing) == 1 else None
+
+
 def lock_within_retention(audit: AuditSettings) -> str | None:
     """A file that its lock outlives could not go when its time is over."""
     if audit.lock_days is not None and audit.lock_days > audit.retention_days:
@@ -328,7 +210,7 @@ def lock_within_retention(audit: AuditSettings) -> str | None:
 
 def unique_model_names(settings: Settings) -> str | None:
     """A request names a model by its name alone."""
-    return _repeated("models", [each.name for each in settings.models])
+    return repeated("models", [each.name for each in settings.models])
 
 
 def int8_on_cpus(settings: Settings) -> str | None:
@@ -355,6 +237,11 @@ def foreign_server_fits(settings: Settings) -> str | None:
         or foreign_server.does_the_tasks([task for each in models for task in each.tasks])
         or foreign_server.fits_user_data(server, [each.as_variable() for each in models])
     )
+
+
+def training_runs_the_image(settings: Settings) -> str | None:
+    """Training runs the image of the fleet."""
+    return runs_the_image(settings.training, settings.fleet)
 
 
 def canary_has_its_plan(settings: Settings) -> str | None:
@@ -384,16 +271,15 @@ def canary_calls_something(settings: Settings) -> str | None:
     return None
 
 
-def _repeated(key: str, names: Sequence[str]) -> str | None:
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    return f"{key} names {', '.join(repeated)} more than once; keep one of each" if repeated else None
-
-
-def _apply(section: S, *rules: Callable[[S], str | None]) -> S:
-    problems = [problem for rule in rules if (problem := rule(section)) is not None]
-    if problems:
-        raise ValueError("; ".join(problems))
-    return section
+def oidc_names_plans(settings: Settings) -> str | None:
+    """Whoever signs in gets a plan that there is."""
+    oidc = settings.api.oidc
+    unknown = sorted(set(oidc.plans.values()) - settings.plans.keys()) if oidc is not None else []
+    if unknown:
+        return (
+            f"api.oidc.plans names {', '.join(unknown)}, which plans has not; name one of {', '.join(settings.plans)}"
+        )
+    return None
 
 
 def parse_settings(values: Mapping[str, Any], *, secret_keys: frozenset[str] = frozenset()) -> Settings:

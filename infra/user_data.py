@@ -48,7 +48,8 @@ class ServerSettings:
     """What the server on an instance has to know; `models` are objects of name, version and tasks.
 
     `signing_keys` are the public keys of which one has signed each model: base64 of their DER, commas between them.
-    `promotions_parameter` says which versions are served in place of those of `models`; empty for none.
+    `promotions_parameter` says which versions are served in place of those of `models`; empty for none. Without a
+    `budgets_table` nobody's tokens are limited, and without a `usage_stream` no usage is recorded.
     """
 
     stack: str
@@ -61,6 +62,9 @@ class ServerSettings:
     target_inflight: int
     body_limit_kb: int
     timeout_seconds: int
+    budgets_table: str = ""
+    budget_failure: str = "closed"
+    usage_stream: str = ""
     port: int = PORT
     health_path: str = HEALTH_PATH
 
@@ -104,6 +108,9 @@ def server_environment(server: ServerSettings) -> dict[str, str]:
         "MODELKEEP_MODELS_BUCKET": server.models_bucket,
         "MODELKEEP_SIGNING_KEYS": server.signing_keys,
         "MODELKEEP_PROMOTIONS_PARAMETER": server.promotions_parameter,
+        "MODELKEEP_BUDGETS_TABLE": server.budgets_table,
+        "MODELKEEP_BUDGET_FAILURE": server.budget_failure,
+        "MODELKEEP_USAGE_STREAM": server.usage_stream,
         "MODELKEEP_MODELS": json.dumps(list(server.models), separators=(",", ":")),
         "MODELKEEP_CACHE_DIR": MODELS_DIRECTORY,
         "MODELKEEP_HOST": "0.0.0.0",  # noqa: S104 - the instance's security group admits the balancer alone
@@ -115,6 +122,7 @@ def server_environment(server: ServerSettings) -> dict[str, str]:
         "MODELKEEP_BODY_LIMIT_KB": str(server.body_limit_kb),
         "MODELKEEP_TIMEOUT_SECONDS": str(server.timeout_seconds),
         "AWS_REGION": server.region,
+        "AWS_DEFAULT_REGION": server.region,  # the one that boto3 reads
     }
 
 

@@ -7,23 +7,40 @@ from lambdas.errors import Unauthorized
 
 SCHEME = "bearer"
 HEADER = "authorization"
+KEY_HEADER = "x-api-key"
 LONGEST_HEADER = 8192  # API Gateway takes no more than 10,240 bytes of headers together
 
 
-def bearer_token(event: Mapping[str, Any]) -> str:
-    """The bearer token of the request; raises Unauthorized when there is none, or more than one to choose from."""
-    values = set(_header_values(event, name=HEADER))
-    if not values:
+def read(event: Mapping[str, Any]) -> str:
+    """The token of the request, as a bearer token or in x-api-key; the same one in both is one.
+
+    Where the gateway keeps answers, it keeps them by the Authorization header and asks for it, so what stands in
+    x-api-key is never more than a repetition there. Raises Unauthorized when there is none, or more than one to choose
+    from.
+    """
+    found = {_bearer(value) for value in _header_values(event, name=HEADER)}
+    found |= {_bounded(value) for value in _header_values(event, name=KEY_HEADER)}
+    if not found:
         raise Unauthorized(reason="no_credential")
-    if len(values) > 1:
+    if len(found) > 1:
         raise Unauthorized(reason="several_credentials")
-    value = values.pop()
-    if len(value) > LONGEST_HEADER:
-        raise Unauthorized(reason="credential_too_long")
-    scheme, _, token = value.strip(" \t").partition(" ")
+    credential = found.pop()
+    if not credential:
+        raise Unauthorized(reason="no_credential")
+    return credential
+
+
+def _bearer(value: str) -> str:
+    scheme, _, token = _bounded(value).partition(" ")
     if scheme.lower() != SCHEME or not token.strip(" \t"):
         raise Unauthorized(reason="not_a_bearer_token")
     return token.strip(" \t")
+
+
+def _bounded(value: str) -> str:
+    if len(value) > LONGEST_HEADER:
+        raise Unauthorized(reason="credential_too_long")
+    return value.strip(" \t")
 
 
 def _header_values(event: Mapping[str, Any], *, name: str) -> Iterator[str]:

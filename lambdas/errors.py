@@ -13,6 +13,10 @@ class PromotionError(LambdaError):
     """A model cannot be promoted or rolled back as was asked; nothing has changed."""
 
 
+class TrainingError(LambdaError):
+    """A training job cannot be started as its configuration asks; nothing has been submitted."""
+
+
 class Unauthorized(LambdaError):  # noqa: N818  (API Gateway knows it by this word)
     """Who asks could not be told; API Gateway turns exactly this message into 401.
 

@@ -43,6 +43,8 @@ SERVICES: Mapping[str, tuple[str, str]] = {
     "cloudwatch": ("CLOUDWATCH", "ministack"),
     "dynamodb": ("DYNAMODB", "ministack"),
     "events": ("EVENTBRIDGE", "ministack"),
+    "firehose": ("FIREHOSE", "ministack"),
+    "glue": ("GLUE", "ministack"),
     "iam": ("IAM", "ministack"),
     "kms": ("KMS", "ministack"),
     "lambda": ("LAMBDA", "ministack"),
@@ -67,7 +69,9 @@ SERVICES: Mapping[str, tuple[str, str]] = {
 # Where no emulator enforces IAM -> why.
 NOT_ENFORCED: Mapping[str, str] = {
     "services of moto": "moto knows no role of ministack's and lets every caller in",
-    "roles of AWS's services": "flow logs, access logs, schedules, CloudTrail and scaling take on no role here",
+    "roles of AWS's services": (
+        "flow logs, access logs, schedules, CloudTrail, Firehose and scaling take on no role here"
+    ),
     "keys of logs, queues, topics, volumes and functions": (
         "ministack does not encrypt there; it asks for the key of a bucket, a table or a secret"
     ),

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -19,6 +20,7 @@ from local.emulators import Emulators
 from local.engine import Deployment, Progress
 from local.errors import LocalError
 from local.fleet import Fleet
+from local.fleet.jobs import Jobs
 from local.gateway_server import GatewayServer, bind
 from local.layout import Layout
 from local.lock import holder, running
@@ -53,6 +55,7 @@ class LocalStack:
         self._config_file = config_file
         self._ends = contextlib.ExitStack()
         self._fleet: Fleet | None = None
+        self._jobs: Jobs | None = None
         self._edge: Edge | None = None
         self._gateway: GatewayServer | None = None
         self.handover: dict[str, str] = {}
@@ -88,7 +91,7 @@ class LocalStack:
         return self._fleet
 
     def deploy(self, on_progress: Callable[[Progress], None] | None = None) -> Deployment:
-        """Starts the emulators, empty as they are, and runs the program against them."""
+        """Starts the emulators, empty as they are, runs the program against them, and from then on Batch's jobs."""
         for left in self.layout.stack_dir(self.stack).glob("emulators-*"):  # of a stack that was killed
             shutil.rmtree(left)
         self._ends.callback(self._end_emulators)
@@ -104,6 +107,15 @@ class LocalStack:
             config_file=self._config_file,
             on_progress=on_progress,
         )
+        self._jobs = Jobs(
+            client=self.emulators.client,
+            environment=self.emulators.environment(),
+            state_dir=self.layout.stack_dir(self.stack) / "jobs",
+            log_dir=self.layout.log_dir(self.stack),
+            ledger_file=self.layout.ledger_file(self.stack),
+        )
+        self._ends.callback(self._jobs.stop)
+        self._jobs.start()
         return self._deployment
 
     def _end_emulators(self) -> None:
@@ -195,6 +207,7 @@ class LocalStack:
                 {"id": one.id, "url": one.url, "state": one.state, "models": list(one.models), "pid": one.pid}
                 for one in instances
             ],
+            "jobs": [asdict(one) for one in (self._jobs.jobs() if self._jobs else [])],
             "log_dir": str(self.layout.log_dir(self.stack)),
             "outputs": dict(self.deployment.outputs),
             "environment": self.emulators.environment(),

@@ -47,6 +47,26 @@ class ModelList(TypedDict):
     data: list[Model]
 
 
+class UsagePeriod(TypedDict):
+    """Tokens of a day or month (UTC); null where nothing is counted or limited."""
+
+    used: int | None
+    reserved: int | None
+    limit: int | None
+    remaining: int | None
+    reset_seconds: int | None
+
+
+class ConsumerUsage(TypedDict):
+    """Answer of GET /v1/usage: the caller's own limits and use."""
+
+    object: Literal["usage"]
+    consumer: str
+    plan: str
+    day: UsagePeriod
+    month: UsagePeriod
+
+
 FinishReason = Literal["stop", "length"]
 
 

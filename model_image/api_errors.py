@@ -16,9 +16,11 @@ _TABLE: dict[str, tuple[int, str]] = {
     "request_too_large": (413, _INVALID),
     "unsupported_media_type": (415, _INVALID),
     "overloaded": (429, "rate_limit_error"),
+    "token_budget_exceeded": (429, "rate_limit_error"),
     "internal_error": (500, "server_error"),
     "not_ready": (503, "server_error"),
     "draining": (503, "server_error"),
+    "budget_unavailable": (503, "server_error"),
     "timeout": (504, "server_error"),
 }
 

@@ -1,135 +1,38 @@
 """The HTTP application: routes, and around each the request's id, admission, deadline, errors and log line."""
 
 import asyncio
-import contextlib
 import re
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
 from starlette.routing import Route, Router
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from model_image import routes
 from model_image.admission import Admission, Place
+from model_image.allowance import Guard, usage_of
 from model_image.api_errors import ApiError
+from model_image.exchange import Exchange
 from model_image.http_body import ClientLeft, parse, read_body, until_client_leaves
-from model_image.metrics import Meter, Metrics
+from model_image.metrics import Metrics
 from model_image.registry import Registry
 from model_image.request_log import Answered, JsonLog
 from model_image.schemas import Request
 from model_image.scopes import Scopes, caller_of
+from model_image.usage import UsageRecords, record_of
 
 if TYPE_CHECKING:
     from model_image.tracing import Tracer
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _INTERNAL = frozenset({"/health", "/ready", "/metrics"})
-_EVENT_STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
-_ERROR_SECONDS = 5.0  # for an error to be written, which a client that stopped reading would put off for ever
 _CLIENT_LEFT = 499  # nginx's status for it; appears in the log only
-
-
-@dataclass
-class Exchange:
-    """One request and what is known of its answer."""
-
-    scope: Scope
-    receive: Receive
-    transport: Send
-    request_id: str
-    started: float = field(default_factory=time.monotonic)
-    route: str = "unmatched"
-    status: int = 0
-    code: str | None = None
-    meter: Meter | None = None
-    write_seconds: float = 0.0
-
-    @property
-    def headers(self) -> Headers:
-        """The request's headers."""
-        return Headers(scope=self.scope)
-
-    def answered(self) -> Answered:
-        """What is known of it once it is over; a method nobody serves is a text of the client's and left out."""
-        return Answered(
-            request_id=self.request_id,
-            method=self.scope["method"] if self.scope["method"] in {"GET", "POST"} else "other",
-            route=self.route,
-            status=self.status,
-            code=self.code,
-            started=self.started,
-            ended=time.monotonic(),
-            meter=self.meter,
-        )
-
-    async def send(self, message: Message) -> None:
-        """Passes a message on to the client, with the request's id among the headers."""
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            message = {**message, "headers": [*message["headers"], (b"x-request-id", self.request_id.encode())]}
-        await self.transport(message)
-
-    async def reply(
-        self,
-        body: bytes,
-        *,
-        status: int = 200,
-        media_type: str = "application/json",
-        headers: dict[str, str] | None = None,
-    ) -> None:
-        """Sends a whole answer."""
-        began = time.monotonic()
-        await Response(body, status_code=status, media_type=media_type, headers=headers)(
-            self.scope, self.receive, self.send
-        )
-        self.write_seconds += time.monotonic() - began
-
-    async def reply_error(self, error: ApiError, *, allow: str | None = None) -> None:
-        """
-        Sends an error, as an answer or as the last event of a stream that has begun; `allow` names the methods.
-
-        If the client does not take it within 5 s, the answer stays unfinished, at which the HTTP server closes the
-        connection.
-        """
-        self.code = error.code
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_ERROR_SECONDS):
-                await self._send_error(error, allow=allow)
-
-    async def _send_error(self, error: ApiError, *, allow: str | None) -> None:
-        body = orjson.dumps(error.answer())
-        if self.status:
-            await self.send({"type": "http.response.body", "body": b"data: " + body + b"\n\n", "more_body": False})
-            return
-        given = {"Retry-After": error.retry_after, "Allow": allow}
-        headers = {name: str(value) for name, value in given.items() if value is not None}
-        await self.reply(body, status=error.status, headers=headers)
-
-    async def stream(self, steps: AsyncGenerator[list[Any], None]) -> None:
-        """
-        Sends chunks as server-sent events, as OpenAI does; the headers go with the first one.
-
-        The chunks of one step go out in one write. What a client that reads slowly has not taken is waited for.
-        """
-        # Closed here, since a client that leaves must stop the engine now, and not when the generator is collected.
-        async with contextlib.aclosing(steps):
-            async for chunks in steps:
-                if not self.status:
-                    await self.send({"type": "http.response.start", "status": 200, "headers": _EVENT_STREAM})
-                await self._write(b"".join(b"data: %b\n\n" % orjson.dumps(chunk) for chunk in chunks), more=True)
-        await self._write(b"data: [DONE]\n\n", more=False)
-
-    async def _write(self, body: bytes, *, more: bool) -> None:
-        began = time.monotonic()
-        await self.transport({"type": "http.response.body", "body": body, "more_body": more})
-        self.write_seconds += time.monotonic() - began
+_CUT_OFF = 503  # likewise, of a request that got no answer
 
 
 class ModelServer:
@@ -145,11 +48,13 @@ class ModelServer:
         body_limit: int,
         timeout_seconds: float,
         tracer: "Tracer | None" = None,
+        guard: Guard | None = None,
+        usage: UsageRecords | None = None,
     ) -> None:
         """
         `body_limit` in bytes; an answer, streamed or not, takes `timeout_seconds` at most.
 
-        Without a `tracer` there are no spans.
+        Without a `tracer` there are no spans, without a `guard` no budgets, without `usage` no records.
         """
         self._registry = registry
         self._admission = admission
@@ -158,6 +63,8 @@ class ModelServer:
         self._body_limit = body_limit
         self._timeout_seconds = timeout_seconds
         self._tracer = tracer
+        self._guard = guard
+        self._usage = usage
         metrics.watch(lambda: [model.load() for model in registry.models])
         self._router = Router(
             routes=[
@@ -166,6 +73,7 @@ class ModelServer:
                 self._get("/metrics", self._render_metrics),
                 self._get("/v1/models", self._list_models),
                 self._get("/v1/models/{model}", self._retrieve_model),
+                self._get("/v1/usage", self._tell_usage),
                 *(self._post(route) for route in routes.POSTS),
             ],
             redirect_slashes=False,
@@ -190,8 +98,13 @@ class ModelServer:
 
     async def _serve(self, exchange: Exchange) -> None:
         try:
+            if self._guard is not None:
+                exchange.allowance = self._guard.allowance(exchange.headers)
             async with asyncio.timeout(self._timeout_seconds):
                 await self._router(exchange.scope, exchange.receive, exchange.send)
+        except asyncio.CancelledError:  # the process ends, and did not wait any longer
+            exchange.status, exchange.code = exchange.status or _CUT_OFF, "draining"
+            raise
         except ClientLeft:
             exchange.status, exchange.code = _CLIENT_LEFT, "client_left"
         except ApiError as error:
@@ -206,10 +119,11 @@ class ModelServer:
             await exchange.reply_error(ApiError("internal_error", "the server failed on this request"))
 
     def _record(self, exchange: Exchange) -> None:
-        """Counts and logs the request; the checks of the balancer every few seconds are not worth a line."""
+        """Counts, settles and logs the request; the checks of the balancer every few seconds are not worth a line."""
         if exchange.route in _INTERNAL:
             return
         answered = exchange.answered()
+        self._account(exchange, answered)
         if answered.meter is not None:
             answered.meter.spent("write", exchange.write_seconds)
             if answered.code is not None:
@@ -217,6 +131,16 @@ class ModelServer:
         self._log.request(answered)
         if self._tracer is not None:
             self._tracer.record(answered, exchange.headers)
+
+    def _account(self, exchange: Exchange, answered: Answered) -> None:
+        """Settles what the request has taken, and records it."""
+        meter = answered.meter
+        if meter is None:
+            return
+        if exchange.allowance is not None:
+            exchange.allowance.settle(meter.total_tokens)
+        if self._usage is not None:
+            self._usage.add(record_of(answered, exchange.headers, at=time.time()))
 
     def _get(self, path: str, handler: Callable[[Exchange], Awaitable[None]]) -> Route:
         return Route(path, _Endpoint(path, handler), methods=["GET"])
@@ -238,7 +162,14 @@ class ModelServer:
         parsed = time.monotonic()
         model = routes.choose_model(self._registry, route, request, Scopes.of(exchange.headers))
         exchange.meter = meter = self._metrics.meter(
-            model=model.name, task=route.task, caller=place.caller, started=exchange.started, charge=place.charge
+            model=model.name,
+            version=model.version,
+            task=route.task,
+            streamed=getattr(request, "stream", None) is True,
+            caller=place.caller,
+            started=exchange.started,
+            charge=place.charge,
+            reserve=None if exchange.allowance is None else exchange.allowance.reserve,
         )
         meter.stage("parse", exchange.started, parsed)
         outcome = await route.serve(model, request, meter)
@@ -275,6 +206,9 @@ class ModelServer:
         self._check_ready()
         model = self._registry.find(exchange.scope["path_params"]["model"], Scopes.of(exchange.headers))
         await exchange.reply(orjson.dumps(model.describe()))
+
+    async def _tell_usage(self, exchange: Exchange) -> None:
+        await exchange.reply(orjson.dumps(await usage_of(self._guard, exchange.headers)))
 
 
 class _Endpoint:

@@ -45,6 +45,7 @@ __all__ = [
     "new_building",
     "parse_manifest",
     "publish",
+    "published_manifest",
     "read_manifest",
     "read_signature",
     "refuse_unsafe",
@@ -299,6 +300,13 @@ def publish(client: Any, bucket: str, directory: Path, *, signer: Signer) -> str
                 ContentType="application/json",
             )
     return address
+
+
+def published_manifest(client: Any, bucket: str, name: str, version: str) -> Manifest | None:
+    """The manifest of a version in the models bucket, its shape checked and nothing else; None where there is none."""
+    key = f"{name}/{version}/{MANIFEST}"
+    raw = _read_if_there(client, bucket, key, limit=MANIFEST_LIMIT_BYTES)
+    return None if raw is None else parse_manifest(raw, where=f"s3://{bucket}/{key}")
 
 
 def _is_signed(client: Any, bucket: str, prefix: str, manifest: bytes, *, signer: Signer) -> bool:

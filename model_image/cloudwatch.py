@@ -13,12 +13,14 @@ PERIOD_SECONDS = 10.0
 # The format knows 1 and 60. Points 10 s apart are only kept apart at 1.
 _HIGH_RESOLUTION = 1
 _UNITS = {
+    "BudgetFailures": "Count",
     "GpuMemoryUtilization": "Percent",
     "GpuUtilization": "Percent",
     "InFlightRequests": "Count",
     "QueuedRequests": "Count",
     "TokensPerSecond": "Count/Second",
     "ReadySeconds": "Seconds",
+    "UsageRecordsLost": "Count",
 }
 
 
@@ -49,8 +51,12 @@ async def report(
     log: JsonLog,
     ready_seconds: asyncio.Future[float],
 ) -> None:
-    """Writes a line every ten seconds until cancelled; ReadySeconds, from process start, once; GPUs where there are."""
-    told_ready = False
+    """
+    Writes a line every ten seconds until cancelled; ReadySeconds, from process start, once; GPUs where there are.
+
+    What failed is told where something did.
+    """
+    told_ready, told = False, metrics.failures()
     gpus, gpu_trouble = find_program(), ""
     while True:
         await asyncio.sleep(PERIOD_SECONDS)
@@ -59,6 +65,9 @@ async def report(
             "QueuedRequests": float(metrics.queued_requests),
             "TokensPerSecond": metrics.take_tokens_made() / PERIOD_SECONDS,
         }
+        failures = metrics.failures()
+        values |= {name: count - told[name] for name, count in failures.items() if count > told[name]}
+        told = failures
         if gpus is not None:
             try:
                 values |= await gpu_use(gpus)

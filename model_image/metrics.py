@@ -2,7 +2,7 @@
 
 import collections
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from model_image.batching.caller import Caller
 
-Stage = Literal["parse", "tokenise", "queue", "prefill", "decode", "encode", "write"]
+Stage = Literal["parse", "tokenise", "reserve", "queue", "prefill", "decode", "encode", "write"]
 
 _PER_TASK = ("model_name", "task")
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
@@ -54,6 +54,16 @@ class Metrics:
         self.generation_tokens = self._counter("generation_tokens", "Tokens made")
         self.request_success = self._counter("request_success", "Answered requests", "finished_reason")
         self.request_failure = self._counter("request_failure", "Requests that got an error", "code")
+        self.budget_failures = Counter(
+            "modelkeep_budget_failures",
+            "Calls of the table of token budgets that failed",
+            ["operation", "mode"],
+            registry=self.registry,
+        )
+        self.usage_records = Counter("modelkeep_usage_records", "Usage records sent", registry=self.registry)
+        self.usage_records_lost = Counter(
+            "modelkeep_usage_records_lost", "Usage records that were not sent", ["reason"], registry=self.registry
+        )
         self.model_load = Gauge(
             "modelkeep_model_load_seconds", "Fetch, load and first inference", ["model_name"], registry=self.registry
         )
@@ -82,16 +92,30 @@ class Metrics:
         *,
         model: str,
         task: str,
+        version: str = "",
+        streamed: bool = False,
         caller: Caller | None = None,
         started: float | None = None,
         charge: Callable[[int], None] | None = None,
+        reserve: Callable[[int], Awaitable[None]] | None = None,
     ) -> "Meter":
         """
         The metrics of one request of a loaded model, which arrived at `started` of time.monotonic(), now if None.
 
-        `charge` is told the tokens that it may come to cost, and raises ApiError where there is no room for them.
+        `charge` is told the tokens that it may come to cost, and raises ApiError where there is no room for them;
+        `reserve` sets so many aside for the request as a whole, and raises ApiError where its consumer has none left.
         """
-        return Meter(self, model, task, caller=caller, started=started, charge=charge)
+        return Meter(
+            self,
+            model,
+            task,
+            version=version,
+            streamed=streamed,
+            caller=caller,
+            started=started,
+            charge=charge,
+            reserve=reserve,
+        )
 
     def of_task(self, model: str, task: str) -> "TaskMetrics":
         """The metrics of one model and task."""
@@ -127,6 +151,10 @@ class Metrics:
         """Tokens made since the last call."""
         made, self._tokens_made = self._tokens_made, 0
         return made
+
+    def failures(self) -> dict[str, float]:
+        """What failed that no request says, so far, by its name in CloudWatch."""
+        return {"BudgetFailures": _total(self.budget_failures), "UsageRecordsLost": _total(self.usage_records_lost)}
 
     def render(self) -> bytes:
         """The text of /metrics."""
@@ -173,17 +201,23 @@ class Meter:
         model: str,
         task: str,
         *,
+        version: str = "",
+        streamed: bool = False,
         caller: Caller | None = None,
         started: float | None = None,
         charge: Callable[[int], None] | None = None,
+        reserve: Callable[[int], Awaitable[None]] | None = None,
     ) -> None:
         self._metrics = metrics
         self._bound = metrics.of_task(model, task)
         self._charge = charge
+        self._reserve = reserve
         self._last: dict[int, float] = {}
         self.started = time.monotonic() if started is None else started
         self.model = model
+        self.version = version
         self.task = task
+        self.streamed = streamed
         self.caller = caller or Caller()
         self.prompt_tokens = 0
         self.generation_tokens = 0
@@ -194,6 +228,22 @@ class Meter:
         """Tells what the request may come to cost, before anything of it is computed. Raises ApiError 429."""
         if self._charge is not None:
             self._charge(tokens)
+
+    async def reserve(self, tokens: int) -> None:
+        """
+        Sets aside what is about to be counted, in the budget of a consumer that has one.
+
+        Raises ApiError: 429 where that is used up, 503 where nobody knows.
+        """
+        if self._reserve is not None:
+            began = time.monotonic()
+            await self._reserve(self.total_tokens + tokens)
+            self.stage("reserve", began, time.monotonic())
+
+    @property
+    def total_tokens(self) -> int:
+        """What was counted so far."""
+        return self.prompt_tokens + self.generation_tokens
 
     def read(self, tokens: int) -> None:
         """Counts prompt tokens."""
@@ -244,6 +294,12 @@ class Meter:
     def failed(self, code: str) -> None:
         """Counts the request that got an error."""
         self._metrics.request_failure.labels(*self._bound.labels, code).inc()
+
+
+def _total(counter: Counter) -> float:
+    """The sum over all labels."""
+    samples = [sample for metric in counter.collect() for sample in metric.samples]
+    return sum(sample.value for sample in samples if sample.name.endswith("_total"))
 
 
 class _LoadCollector(Collector):

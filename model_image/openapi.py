@@ -25,9 +25,9 @@ _PROBLEMS = {
     "404": "No such model, or it does not serve this task",
     "413": "The body is too large",
     "415": "The body is not application/json",
-    "429": "Too many requests; Retry-After says when to come back",
+    "429": "Too many requests, or no tokens left; Retry-After says when to come back",
     "500": "The server failed",
-    "503": "The server is starting or draining",
+    "503": "The server is starting or draining, or cannot tell what is left of a budget",
     "504": "The answer took too long",
 }
 _REQUEST_ID = {
@@ -36,6 +36,15 @@ _REQUEST_ID = {
 _RETRY_AFTER = {
     "Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 0}, "description": "Seconds"}
 }
+_LEFT = {
+    f"x-ratelimit-{name}-tokens": {"schema": schema, "description": description}
+    for name, schema, description in (
+        ("limit", {"type": "integer"}, "The limit that is reached first; on every answer to a consumer that has one"),
+        ("remaining", {"type": "integer"}, "What is left of it after this request's reservation"),
+        ("reset", {"type": "string"}, "When it is whole again, such as 6m0s"),
+    )
+}
+_LEFT_THERE = {name: {"$ref": f"#/components/headers/{name}"} for name in _LEFT}
 
 
 def document(*, version: str) -> dict[str, Any]:
@@ -46,6 +55,9 @@ def document(*, version: str) -> dict[str, Any]:
     one = _get("retrieveModel", "One loaded model", answers.Model, ["403", "404"], components)
     name = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
     paths["/v1/models/{model}"] = {"get": {**one, "parameters": [name]}}
+    paths["/v1/usage"] = {
+        "get": _get("getUsage", "The caller's own limits and use", answers.ConsumerUsage, [], components)
+    }
     paths["/health"] = {"get": _internal("getHealth", "200 while the process lives", "application/json", ["200"])}
     paths["/ready"] = {
         "get": _internal("getReady", "200 once every model has answered", "application/json", ["200", "503"])
@@ -55,7 +67,7 @@ def document(*, version: str) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "modelkeep model server", "version": version},
         "paths": paths,
-        "components": {"schemas": dict(sorted(components.items()))},
+        "components": {"headers": _LEFT, "schemas": dict(sorted(components.items()))},
     }
 
 
@@ -77,7 +89,7 @@ def _post(
         "summary": summary,
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
         "responses": {
-            "200": {"description": "Success", "headers": _REQUEST_ID, "content": content},
+            "200": {"description": "Success", "headers": _REQUEST_ID | _LEFT_THERE, "content": content},
             **_problems(list(_PROBLEMS), components),
         },
     }
@@ -98,7 +110,7 @@ def _get(operation: str, summary: str, answer: Any, problems: list[str], compone
         "operationId": operation,
         "summary": summary,
         "responses": {
-            "200": {"description": "Success", "headers": _REQUEST_ID, "content": content},
+            "200": {"description": "Success", "headers": _REQUEST_ID | _LEFT_THERE, "content": content},
             **_problems([*problems, "500", "503"], components),
         },
     }
@@ -120,7 +132,9 @@ def _problems(statuses: list[str], components: dict[str, Any]) -> dict[str, Any]
     return {
         status: {
             "description": _PROBLEMS[status],
-            "headers": _REQUEST_ID | (_RETRY_AFTER if status in {"429", "503"} else {}),
+            "headers": _REQUEST_ID
+            | (_RETRY_AFTER if status in {"429", "503"} else {})
+            | (_LEFT_THERE if status == "429" else {}),
             "content": content,
         }
         for status in statuses

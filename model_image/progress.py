@@ -11,17 +11,23 @@ from typing import TextIO
 
 from model_image import places
 from model_image.errors import TrainingError
+from model_image.manifest import write_atomically
 
 REPORT_SECONDS = 1.0
 
 
 @dataclass
 class Progress:
-    """Says once a second how far it is: a JSON line on stdout for programs, or a line on stderr for people."""
+    """
+    Says once a second how far it is: a JSON line on stdout for programs, or a line on stderr for people.
+
+    The file `report`, where one is named, holds the last of these lines as JSON.
+    """
 
     model: str
     as_json: bool = False
     is_silent: bool = False
+    report: Path | None = None
     stdout: TextIO = field(default_factory=lambda: sys.stdout)
     stderr: TextIO = field(default_factory=lambda: sys.stderr)
     started: float = field(default_factory=time.monotonic)
@@ -64,6 +70,8 @@ class Progress:
     def _write(self, value: dict[str, object], line: str) -> None:
         if self.is_silent:
             return
+        if self.report is not None:
+            write_atomically(self.report, json.dumps(value).encode())
         if self.as_json:
             print(json.dumps(value), file=self.stdout, flush=True)
         else:

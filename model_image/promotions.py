@@ -1,6 +1,7 @@
 """Which versions to serve: those of the settings, but for models of which another was promoted in its place."""
 
 import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -27,6 +28,22 @@ def with_promotions(settings: Settings) -> Settings:
 def promoted(settings: Settings, *, client: Any) -> Settings:
     """As `with_promotions`, with boto3's client of SSM."""
     name = settings.promotions_parameter
+    versions = _read(name, client=client)
+    models = [{**each.model_dump(), "version": _version(each, versions)} for each in settings.models]
+    try:
+        return Settings.model_validate({**dict(settings), "models": models})
+    except ValueError as error:
+        raise _no_promotions(name) from error
+
+
+def served_version(name: str, models: Iterable[ModelSetting], *, parameter: str, client: Any) -> str | None:
+    """The version of one model that is served now, of the models that the settings name; None for another one."""
+    found = next((each for each in models if each.name == name), None)
+    return None if found is None else _version(found, _read(parameter, client=client))
+
+
+def _read(name: str, *, client: Any) -> dict[str, tuple[str, str]]:
+    """Of each promoted model the version that it was promoted in place of, and the one that it was promoted to."""
     try:
         text = client.get_parameter(Name=name)["Parameter"]["Value"]
     except ClientError as error:
@@ -41,15 +58,16 @@ def promoted(settings: Settings, *, client: Any) -> Settings:
         ) from error
     try:
         models = json.loads(text).get("models", {})
-        versions = {str(each): (str(one["settings"]), str(one["version"])) for each, one in models.items()}
-        return Settings.model_validate(
-            {**dict(settings), "models": [_as_promoted(each, versions) for each in settings.models]}
-        )
+        return {str(each): (str(one["settings"]), str(one["version"])) for each, one in models.items()}
     except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise PromotionsError(f"parameter {name} holds no promotions; write {{}} to it, and promote again") from error
+        raise _no_promotions(name) from error
 
 
-def _as_promoted(model: ModelSetting, versions: dict[str, tuple[str, str]]) -> dict[str, Any]:
+def _version(model: ModelSetting, versions: Mapping[str, tuple[str, str]]) -> str:
     """A promotion holds while the settings name the version that they named when it was made."""
     instead_of, version = versions.get(model.name, (model.version, model.version))
-    return {**model.model_dump(), "version": version if instead_of == model.version else model.version}
+    return version if instead_of == model.version else model.version
+
+
+def _no_promotions(name: str) -> PromotionsError:
+    return PromotionsError(f"parameter {name} holds no promotions; write {{}} to it, and promote again")

@@ -10,7 +10,7 @@ from model_image.errors import ConfigError
 from model_image.manifest import ModelName, Task, Version
 from model_image.train_recipe import Part, TrainRecipe
 
-__all__ = ["FetchRecipe", "TrainRecipe", "load_recipe", "parse_recipe", "read_yaml"]
+__all__ = ["FetchRecipe", "TrainRecipe", "load_recipe", "parse_recipe", "parse_yaml", "read_yaml"]
 
 
 class FetchRecipe(Part):
@@ -60,10 +60,16 @@ def load_recipe(path: Path) -> FetchRecipe | TrainRecipe:
 def read_yaml(path: Path) -> object:
     """Plain data of a YAML file; ConfigError when it cannot be read or is not YAML."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return parse_yaml(path.read_bytes(), where=str(path))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}); name an existing recipe file") from error
+
+
+def parse_yaml(raw: bytes, *, where: str) -> object:
+    """Plain data of a YAML text in UTF-8, which errors call `where`; ConfigError when it is not YAML."""
+    try:
+        return yaml.safe_load(raw.decode("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{place} is not YAML; correct its syntax") from error
+        raise ConfigError(f"{where}{place} is not YAML; correct its syntax") from error

@@ -56,16 +56,22 @@ def choose_model(registry: Registry, route: PostRoute, request: Any, scopes: Sco
 
 async def _complete(model: ServedModel, request: CompletionRequest, meter: Meter) -> Outcome:
     task = await tokenise(meter, CompletionTask, model, request, meter)
-    meter.charge(task.tokens)
+    await _admit(task, meter)
     answer = task.chunks() if request.stream else await task.answer()
     return Outcome(answer, lambda: task.finish_reason)
 
 
 async def _chat(model: ServedModel, request: ChatRequest, meter: Meter) -> Outcome:
     task = await tokenise(meter, ChatTask, model, request, meter)
-    meter.charge(task.tokens)
+    await _admit(task, meter)
     answer = task.chunks() if request.stream else await task.answer()
     return Outcome(answer, lambda: task.finish_reason)
+
+
+async def _admit(task: CompletionTask | ChatTask, meter: Meter) -> None:
+    """Asks for room in the server, and then for tokens of the consumer's budget. Raises ApiError."""
+    meter.charge(task.tokens)
+    await meter.reserve(task.counted_tokens)
 
 
 async def _augment(model: ServedModel, request: AugmentRequest, meter: Meter) -> Outcome:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from model_image.admission import Admission, AdmissionLimits
+from model_image.allowance import Failures, Guard
 from model_image.app import ModelServer
+from model_image.budgets import Budgets, dynamodb
 from model_image.cloudwatch import report
 from model_image.errors import ModelImageError
 from model_image.loading import Loader
@@ -22,6 +24,7 @@ from model_image.registry import Registry
 from model_image.request_log import JsonLog, capture_everything
 from model_image.settings import Settings
 from model_image.tls import make_certificate
+from model_image.usage import UsageRecords, firehose
 
 if TYPE_CHECKING:
     from model_image.tracing import Tracer
@@ -29,6 +32,11 @@ if TYPE_CHECKING:
 _IDLE_SECONDS = 75  # longer than the 60 s of an AWS load balancer, which must be the one that closes a connection
 # What the places are sized for; larger requests are taken too, fewer at a time.
 _TOKENS_PER_REQUEST = 4096
+# A reservation outlives the longest request by more than clocks differ.
+_RESERVATION_MARGIN_SECONDS = 120
+# For requests that were not waited for to end, then for what is to be settled and sent: within the 10 s that follow a
+# drain before the container is killed.
+_CUT_OFF_SECONDS, _ACCOUNTING_SECONDS = 2.0, 5.0
 
 
 class ServeError(ModelImageError):
@@ -57,6 +65,8 @@ class Process:
             AdmissionLimits(requests=settings.admitted_limit, tokens=settings.admitted_limit * _TOKENS_PER_REQUEST)
         )
         self._tracer = _tracer(settings)
+        self._guard = self._make_guard()
+        self._usage = self._make_usage()
         self._failure: BaseException | None = None
         self._draining: asyncio.Task[None] | None = None
         self._server = _Uvicorn(self._configuration())
@@ -78,6 +88,7 @@ class Process:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._settle_accounts()
             await asyncio.to_thread(self._registry.stop)
             if self._tracer is not None:
                 await asyncio.to_thread(self._tracer.close)
@@ -96,6 +107,8 @@ class Process:
             body_limit=settings.body_limit,
             timeout_seconds=settings.timeout_seconds,
             tracer=self._tracer,
+            guard=self._guard,
+            usage=self._usage,
         )
         certificate = key = None
         if settings.tls_dir:
@@ -112,6 +125,37 @@ class Process:
             timeout_keep_alive=_IDLE_SECONDS,
             timeout_graceful_shutdown=2,
         )
+
+    def _make_guard(self) -> Guard | None:
+        settings = self._settings
+        if not settings.budgets_table:
+            return None
+        fails_open = settings.budget_failure == "open"
+        budgets = Budgets(
+            dynamodb(),
+            table=settings.budgets_table,
+            lifetime=settings.timeout_seconds + _RESERVATION_MARGIN_SECONDS,
+            on_failure=Failures(self._metrics, self._log, fails_open=fails_open),
+        )
+        return Guard(budgets, fails_open=fails_open)
+
+    def _make_usage(self) -> UsageRecords | None:
+        stream = self._settings.usage_stream
+        return UsageRecords(firehose(), stream=stream, metrics=self._metrics, log=self._log) if stream else None
+
+    async def _settle_accounts(self) -> None:
+        """Ends what the drain did not wait for, then settles and records all that was served."""
+        left = set(self._server.server_state.tasks)
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=_CUT_OFF_SECONDS)
+        closing = []
+        if self._guard is not None:
+            closing.append(self._guard.close(seconds=_ACCOUNTING_SECONDS))
+        if self._usage is not None:
+            closing.append(asyncio.to_thread(self._usage.close, seconds=_ACCOUNTING_SECONDS))
+        await asyncio.gather(*closing)
 
     def _listen(self) -> socket.socket:
         host, port = self._settings.host, self._settings.port

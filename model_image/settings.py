@@ -65,7 +65,9 @@ class Settings(BaseModel):
     signed every model (base64 DER, commas between them), and only without a bucket may there be none; with an empty
     `promotions_parameter` (of SSM) the versions of `models` are served, whatever was promoted; an empty `tls_dir`
     serves plain HTTP; an empty `autoscaling_group` writes no CloudWatch metrics; an empty `otlp_endpoint`, a
-    collector's base URL, makes no traces. `threads` (default: every core) are those of one computing step.
+    collector's base URL, makes no traces; an empty `budgets_table` (of DynamoDB) limits nobody's tokens, and an empty
+    `usage_stream` (of Firehose) records no usage. Where the table does not answer, `budget_failure` "closed" refuses
+    requests of limited consumers, and "open" serves them. `threads` (default: every core) are those of one step.
     `kv_cache_mb` is the memory for keys and values of each generative model (default: an eighth of the machine's, 2 GiB
     at most, or most of what a GPU has left, shared).
     """
@@ -83,6 +85,9 @@ class Settings(BaseModel):
     tls_dir: str = ""
     autoscaling_group: str = ""
     otlp_endpoint: Annotated[str, Field(pattern=r"^(https?://[^\s/]+\S*)?$")] = ""
+    budgets_table: str = ""
+    budget_failure: Literal["closed", "open"] = "closed"
+    usage_stream: str = ""
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 60
     target_inflight: Annotated[int, Field(ge=1, le=10_000)] = 16
     body_limit_kb: Annotated[int, Field(ge=1, le=10_240)] = 64

@@ -23,7 +23,7 @@ from model_image.signature import Signer
 from ops.console import Advance, Reporter
 from ops.datasets.push import Options, push
 from ops.keys import create_consumer
-from ops.models import ensure_artefacts, ensure_datasets, needed_recipes
+from ops.models import Train, ensure_artefacts, ensure_datasets, needed_recipes
 from ops.place import Place
 
 DOWN_SECONDS = 90.0
@@ -75,8 +75,8 @@ def issue_tokens(stack: LocalStack, settings: Settings) -> None:
         stack.tokens[plan] = created.token
 
 
-def push_data(stack: LocalStack, place: Place, settings: Settings, report: Reporter) -> tuple[str, int]:
-    """Uploads what the stack's models are trained on to its data bucket; returns the URI and the number of files."""
+def push_data(stack: LocalStack, place: Place, settings: Settings, report: Reporter) -> int:
+    """Uploads what the stack's models are trained on to its data bucket; returns the number of files."""
     with report.progress("data sets") as advance:
         datasets = ensure_datasets(
             settings.models, recipes_dir=place.recipes, home=place.layout.home, on_progress=advance
@@ -88,7 +88,7 @@ def push_data(stack: LocalStack, place: Place, settings: Settings, report: Repor
         with report.progress(f"pushing {dataset.name} to the encrypted data bucket") as advance:
             destination = f"{uri}/{dataset.name}"
             files += len(push(client, [str(dataset)], destination, on_progress=advance, options=options).files)
-    return uri, files
+    return files
 
 
 def describe_recipes(place: Place, settings: Settings) -> list[str]:
@@ -106,18 +106,15 @@ def describe_recipes(place: Place, settings: Settings) -> list[str]:
     return lines
 
 
-def build_models(
-    stack: LocalStack, place: Place, settings: Settings, report: Reporter, *, data_uri: str | None = None
-) -> list[Path]:
-    """The artefacts of the stack's models; those that are missing or whose recipe changed are made now."""
+def build_models(place: Place, settings: Settings, report: Reporter, *, train: Train | None = None) -> list[Path]:
+    """The artefacts of the stack's models; those that are missing or whose recipe changed are made now, by `train`."""
     with report.progress("models") as advance:
         return ensure_artefacts(
             settings.models,
             recipes_dir=place.recipes,
             home=place.layout.home,
             on_progress=advance,
-            data_uri=data_uri,
-            environment=stack.emulators.environment(),
+            train=train,
         )
 
 
@@ -152,7 +149,7 @@ def serve(place: Place, report: Reporter) -> None:
         deploy(stack, report)
         settings = place.settings()
         issue_tokens(stack, settings)
-        publish_models(stack, build_models(stack, place, settings, report), report)
+        publish_models(stack, build_models(place, settings, report), report)
         launch(stack, report)
         stack.write_status()
         report.line(f"{place.stack} serves {stack.api_url}")

@@ -53,7 +53,7 @@ def change_running(place: Place, report: Reporter) -> None:
         lock.changing(place.layout.change_lock_file(place.stack), stack=place.stack),
         backing(place.layout, stack=place.stack, region=settings.region) as emulators,
     ):
-        models = _models(place, settings, report, environment=status["environment"])
+        models = _models(place, settings, report)
         before = engine.deployed(stack=place.stack, state_file=place.layout.state_file(place.stack))
         publish_models(_Changed(emulators, before), models, report)
         deployment = _deploy(place, emulators, report)
@@ -106,14 +106,13 @@ def _same_port(place: Place, api_url: str) -> None:
         )
 
 
-def _models(place: Place, settings: Settings, report: Reporter, *, environment: Mapping[str, str]) -> list[Path]:
+def _models(place: Place, settings: Settings, report: Reporter) -> list[Path]:
     with report.progress("models") as advance:
         return ensure_artefacts(
             settings.models,
             recipes_dir=place.recipes,
             home=place.layout.home,
             on_progress=advance,
-            environment=environment,
         )
 
 

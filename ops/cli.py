@@ -11,9 +11,18 @@ from typing import Annotated
 import typer
 
 from local.interrupts import Interrupted, interruptible
-from ops import data_command, deploy_command, env_command, local_commands, models_command, review_command
+from ops import (
+    data_command,
+    deploy_command,
+    env_command,
+    keys_command,
+    local_commands,
+    models_command,
+    review_command,
+    usage_command,
+)
 from ops.console import Reporter, print_json
-from ops.targets import Target, find_target
+from ops.targets import find_target
 
 app = typer.Typer(
     name="modelkeep",
@@ -23,18 +32,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
 )
-keys = typer.Typer(no_args_is_help=True, help="Consumers of the API and their tokens.")
 app.add_typer(local_commands.app, name="local")
 app.add_typer(env_command.app, name="env")
 app.add_typer(deploy_command.app, name="deploy")
 app.add_typer(data_command.app, name="data")
 app.add_typer(models_command.app, name="models")
-app.add_typer(keys, name="keys")
+app.add_typer(keys_command.app, name="keys")
+keys_command.app.command("usage")(usage_command.usage)
+keys_command.app.command("reconcile")(usage_command.reconcile)
 app.command()(review_command.review)
 
-StackOption = Annotated[
-    str, typer.Option("--stack", help="A stack that is up on this machine, or one deployed to AWS.")
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
 
@@ -102,64 +109,44 @@ def audit(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def train(
     context: typer.Context,
+    *,
     config: Annotated[
         Path, typer.Option("--config", help="A training configuration (YAML).", exists=True, dir_okay=False)
     ],
     out: Annotated[Path | None, typer.Option("--out", help="Where the artefact goes.")] = None,
+    submit: Annotated[bool, typer.Option("--submit", help="Upload it, which starts a job of the stack.")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="With --submit: until the job has ended.")] = True,
+    stack: Annotated[
+        str, typer.Option("--stack", help="With --submit: a stack on this machine, or one deployed to AWS.")
+    ] = "local",
 ) -> None:
     """
     Train a model with the loop that also runs in the container.
 
     Further options are its own: --checkpoints DIR_OR_S3, --fresh, --production DIR, --data DIR_OR_S3, --models DIR.
     """
+    if submit:
+        _submit(config, stack=stack, wait=wait, others=[*context.args, *(["--out"] if out else [])])
+        return
     command = [sys.executable, "-m", "model_image", "train", "--config", str(config), *context.args]
     # This process becomes the training: a signal reaches it at once, and it may keep a checkpoint before it ends.
     os.execv(sys.executable, [*command, *(["--out", str(out)] if out else [])])  # noqa: S606  (no shell)
 
 
-@keys.command("create")
-def create_key(
-    name: str,
-    plan: Annotated[str, typer.Option("--plan", help="A usage plan of the stack.")],
-    model: Annotated[
-        list[str] | None, typer.Option("--model", help="A model it may call; repeat; default all.")
-    ] = None,
-    task: Annotated[list[str] | None, typer.Option("--task", help="A task it may call; repeat; default all.")] = None,
-    stack: StackOption = "local",
-) -> None:
-    """Make a consumer and print its token, which is shown this once."""
-    from ops.keys import create_consumer
+def _submit(config: Path, *, stack: str, wait: bool, others: list[str]) -> None:
+    from ops import training
 
-    target = find_target(stack)
-    created = create_consumer(
-        target.key_clients(), target.outputs, name=name, plan=plan, models=model or "*", tasks=task or "*"
-    )
-    typer.echo(created.token)
-
-
-@keys.command("list")
-def list_keys(stack: StackOption = "local", json: JsonOption = False) -> None:
-    """The consumers of a stack; never a token."""
-    from ops.keys import list_consumers
-
-    target = find_target(stack)
-    consumers = list_consumers(target.key_clients(), target.outputs)
-    if json:
-        print_json([consumer.public() for consumer in consumers])
-    for consumer in [] if json else consumers:
-        typer.echo("\t".join(str(value) for value in consumer.public().values()))
-
-
-@keys.command("revoke")
-def revoke_key(
-    token_file: Annotated[typer.FileText, typer.Argument(help="A file holding the token; - for standard input.")],
-    stack: StackOption = "local",
-) -> None:
-    """Refuse a token from now on; the authorizer's cache may let it in for another minute."""
-    from ops.keys import revoke_token
-
-    target: Target = find_target(stack)
-    revoke_token(target.key_clients(), target.outputs, token=token_file.read().strip())
+    if others:
+        raise typer.BadParameter(f"a job takes no {others[0]}: it is in the configuration", param_hint="--submit")
+    target, report = find_target(stack), Reporter()
+    submitted = training.submit(target, config)
+    report.line(f"{submitted.uri} is there, and starts job {submitted.name}")
+    if not wait:
+        typer.echo(submitted.uri)
+        return
+    with report.progress(f"job {submitted.name}") as advance:
+        address = training.wait(target, submitted, on_progress=advance)
+    typer.echo(address)
 
 
 def _told_in_one_line() -> tuple[type[BaseException], ...]:

@@ -17,6 +17,7 @@ from ops.console import Reporter
 from ops.demo_calls import CALLS, Consumer, model_for
 from ops.demo_guard import CHECKS, Guarded
 from ops.errors import OpsError
+from ops.job_models import target_of, trained_by_jobs
 from ops.place import Place
 
 
@@ -61,7 +62,7 @@ def _make(stack: LocalStack, place: Place, settings: Settings, story: Story) -> 
         row["result"] = f"{len(deployment.resources)} resources"
     report.heading("2. Data: pushed to the encrypted data bucket")
     with story.part("step", "data") as row:
-        data_uri, files = bring_up.push_data(stack, place, settings, report)
+        files = bring_up.push_data(stack, place, settings, report)
         row["result"] = f"{files} files"
     report.heading("3. Configuration: one file for each model")
     with story.part("step", "configuration") as row:
@@ -69,9 +70,10 @@ def _make(stack: LocalStack, place: Place, settings: Settings, story: Story) -> 
         for description in descriptions:
             report.line(description)
         row["result"] = f"{len(descriptions)} recipes"
-    report.heading("4. Training: what is there and unchanged is used again")
+    report.heading("4. Training: each configuration starts a job; what is unchanged is kept")
     with story.part("step", "training") as row:
-        directories = bring_up.build_models(stack, place, settings, report, data_uri=data_uri)
+        train = trained_by_jobs(target_of(stack), home=place.layout.home)
+        directories = bring_up.build_models(place, settings, report, train=train)
         row["result"] = f"{len(directories)} artefacts"
     report.heading("5. Published: digests in a manifest, the manifest last")
     with story.part("step", "publishing") as row:

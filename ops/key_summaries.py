@@ -16,6 +16,7 @@ class TokenSummary:
     id: str
     created: datetime
     expires: datetime | None
+    last_used: str | None  # the day, such as 2026-11-24
     status: str
 
     def public(self) -> dict[str, Any]:
@@ -24,6 +25,7 @@ class TokenSummary:
             "id": self.id,
             "created": self.created.isoformat(),
             "expires": self.expires.isoformat() if self.expires else None,
+            "last_used": self.last_used,
             "status": self.status,
         }
 
@@ -36,6 +38,8 @@ class ConsumerSummary:
     plan: str
     models: Names
     tasks: Names
+    source_cidrs: tuple[str, ...]  # empty for every address
+    contact: str | None
     status: str
     tokens: tuple[TokenSummary, ...]
 
@@ -46,6 +50,8 @@ class ConsumerSummary:
             "plan": self.plan,
             "models": self.models if self.models == "*" else list(self.models),
             "tasks": self.tasks if self.tasks == "*" else list(self.tasks),
+            "source_cidrs": list(self.source_cidrs),
+            "contact": self.contact,
             "status": self.status,
             "tokens": [token.public() for token in self.tokens],
         }
@@ -58,6 +64,7 @@ def token_summary(item: Mapping[str, Any]) -> TokenSummary:
         id=item["token_hash"]["S"][:SHOWN_HASH_LENGTH],
         created=datetime.fromtimestamp(float(item["created"]["N"]), tz=UTC),
         expires=None if expires is None else datetime.fromtimestamp(float(expires), tz=UTC),
+        last_used=item.get("last_used", {}).get("S"),
         status=item["status"]["S"],
     )
 
@@ -69,6 +76,8 @@ def consumer_summary(item: Mapping[str, Any], *, tokens: Sequence[TokenSummary])
         plan=item["plan"]["S"],
         models=_names(item["models"]),
         tasks=_names(item["tasks"]),
+        source_cidrs=tuple(sorted(item.get("source_cidrs", {}).get("SS", []))),
+        contact=item.get("contact", {}).get("S"),
         status=item["status"]["S"],
         tokens=tuple(sorted(tokens, key=lambda token: (token.created, token.id))),
     )

@@ -74,13 +74,15 @@ def status(
     from local.stack import read_status
 
     found = read_status(find_layout(), stack)
-    shown = {key: found[key] for key in ("api_url", "stack", "tokens", "endpoints", "instances", "log_dir")}
+    shown = {key: found[key] for key in ("api_url", "stack", "tokens", "endpoints", "instances", "jobs", "log_dir")}
     if json:
         print_json(shown)
         return
     typer.echo(f"{shown['stack']} serves {shown['api_url']}, logs in {shown['log_dir']}")
     for instance in shown["instances"]:
         typer.echo(f"{instance['id']}\t{instance['url']}\t{instance['state']}\t{', '.join(instance['models'])}")
+    for job in shown["jobs"]:
+        typer.echo(f"job {job['name']}\t{job['state']}\t{job['log']}")
 
 
 @app.command()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -69,6 +68,10 @@ class Recipe:
         return [str(part.get("name")) for part in parts if isinstance(part, Mapping)]
 
 
+Train = Callable[[Recipe, Advance], None]
+"""Makes the artefact of a recipe in `home/models`, its data sets and its base being there."""
+
+
 def ensure_datasets(
     models: Sequence[WantedModel], *, recipes_dir: Path, home: Path, on_progress: Advance
 ) -> list[Path]:
@@ -90,15 +93,13 @@ def ensure_artefacts(
     recipes_dir: Path,
     home: Path,
     on_progress: Advance,
-    data_uri: str | None = None,
-    environment: Mapping[str, str] | None = None,
+    train: Train | None = None,
 ) -> list[Path]:
     """
     The verified artefact directories `home/models/<name>/<version>` of these models, in their order.
 
-    One is built, in a process of its own, when it is missing or damaged, or when its recipe, its data or its base model
-    changed. `data_uri` (s3://bucket/prefix) is where training reads data sets, by default `home/data`; `environment` is
-    added to that of training. Raises OpsError naming the model, where was looked, and the remedy.
+    One is built when it is missing or damaged, or when its recipe, its data or its base model changed: by `train`, or
+    else in a process of its own. Raises OpsError naming the model, where was looked, and the remedy.
     """
     recipes = needed_recipes(models, recipes_dir=recipes_dir)
     names = {name for recipe in recipes for name in recipe.datasets}
@@ -111,10 +112,12 @@ def ensure_artefacts(
         on_line = _told(on_progress, done, len(recipes))
         if recipe.kind == "fetch":
             _run(["fetch", recipe.name, *_directories(recipes_dir, home)], label=recipe.name, on_line=on_line)
+        elif train is not None:
+            train(recipe, _within(on_progress, done, len(recipes)))
         else:
-            data = data_uri or str(home / "data")
-            command = ["train", "--config", str(recipe.path), "--out", str(home / "models"), "--data", data]
-            _run([*command, "--json-progress"], label=recipe.name, on_line=on_line, environment=environment)
+            places = ["--out", str(home / "models"), "--data", str(home / "data")]
+            command = ["train", "--config", str(recipe.path), *places, "--json-progress"]
+            _run(command, label=recipe.name, on_line=on_line)
     on_progress(1.0, "ready")
     return [_checked(model, home) for model in models]
 
@@ -203,6 +206,11 @@ def _directories(recipes_dir: Path, home: Path) -> list[str]:
     return [*arguments, "--recipes", str(recipes_dir), "--json-progress"]
 
 
+def _within(on_progress: Advance, done: int, total: int) -> Advance:
+    """Turns a fraction of one model into one of all."""
+    return lambda fraction, text: on_progress((done + fraction) / total, text)
+
+
 def _told(on_progress: Advance, done: int, total: int) -> Callable[[Mapping[str, Any]], None]:
     """Turns a line of a builder's progress into a fraction of the whole, which never goes back."""
     within = 0.0
@@ -222,7 +230,6 @@ def _run(
     *,
     label: str,
     on_line: Callable[[Mapping[str, Any]], None],
-    environment: Mapping[str, str] | None = None,
 ) -> None:
     """
     Runs `python -m model_image …` to its end; it is stopped when anything goes wrong here, or when this process dies.
@@ -234,7 +241,6 @@ def _run(
         with postponed():
             process = subprocess.Popen(
                 [sys.executable, "-m", "model_image", *arguments],
-                env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,

@@ -99,6 +99,23 @@ def _of_servers(args: ObservabilityArgs) -> dict[str, Alarm]:
             threshold=args.settings.fleet.target_inflight,
             periods=10,
         ),
+        "budget-failures": Alarm(
+            "Token budgets cannot be read or settled; api.budget_failure says whether callers get 503 or are let in",
+            "The servers' log, budgets_failed, has the reason. AccessDenied: the instances' role or the key's policy "
+            "was changed, see CloudTrail. Timeouts: the network's DynamoDB endpoint, or AWS. Throttling: one consumer "
+            "asks more than its row takes; lower its rate. What could not be settled is counted as used.",
+            watched["budget-failures"],
+            threshold=10,
+            periods=3,
+        ),
+        "usage-lost": Alarm(
+            "Usage records could not be sent, so bills will lack them",
+            "The servers' log: usage_refused has what Firehose answered. Throttling: ask AWS for more records; "
+            "AccessDenied: the instances' role. `modelkeep keys reconcile` compares records with the budgets.",
+            watched["usage-lost"],
+            threshold=0,
+            periods=1,
+        ),
     }
 
 

@@ -11,10 +11,10 @@ import pulumi_aws as aws
 from pulumi import ResourceOptions
 
 from infra.api_settings import canary_task
-from infra.components.functions import RUNTIME, code_archive, trace_statement
 from infra.components.gateway import Gateway
 from infra.components.keys import EncryptionKey, EncryptionKeyArgs, administered_by_iam, used_through
-from infra.components.logs import Logs, write_statement
+from infra.components.logs import Logs
+from infra.components.python_function import FunctionArgs, python_function
 from infra.iam import ANYONE, Statement, assume_role, document, document_text, same_account
 from infra.settings import Settings
 from infra.site import Site
@@ -109,51 +109,32 @@ class Canary(pulumi.ComponentResource):
     def _function(self, secret: aws.secretsmanager.Secret, *, model: str) -> aws.lambda_.Function:
         name, args = self._name, self._args
         tasks = next(each.tasks for each in args.settings.models if each.name == model)
-        log_group = args.logs.group(f"{name}-logs", parent=self)
-        role = aws.iam.Role(
-            f"{name}-role",
-            name=canary_role_name(args.site),
-            assume_role_policy=assume_role("lambda.amazonaws.com"),
-            opts=ResourceOptions(parent=self),
-        )
-        policy = aws.iam.RolePolicy(
-            f"{name}-policy",
-            role=role.name,
-            policy=document(
-                [
+        made = python_function(
+            name,
+            f"{name}-function",
+            FunctionArgs(
+                site=args.site,
+                description="Calls the API as a consumer does",
+                handler="canary",
+                role_name=canary_role_name(args.site),
+                statements=[
                     Statement(sid="ReadToken", actions=["secretsmanager:GetSecretValue"], resources=[secret.arn]),
                     self._key.decrypt_statement(sid="DecryptToken", via="secretsmanager"),
-                    self._key.decrypt_statement(sid="DecryptEnvironment", via="lambda"),
-                    write_statement(log_group),
-                    trace_statement(),
-                ]
-            ),
-            opts=ResourceOptions(parent=self),
-        )
-        return aws.lambda_.Function(
-            f"{name}-function",
-            description="Calls the API as a consumer does",
-            role=role.arn,
-            runtime=RUNTIME,
-            architectures=["arm64"],
-            handler="lambdas.canary.handler",
-            code=code_archive(args.site.root),
-            memory_size=256,
-            timeout=60,  # above the call's own 30 s, or a slow API would look like a crash
-            environment={
-                "variables": {
+                ],
+                variables={
                     "API_URL": args.gateway.api_url,
                     "MODEL": model,
                     "TASK": str(canary_task(tasks)),
                     "TOKEN_ARN": secret.arn,
                     "STACK": args.site.stack,
-                }
-            },
-            kms_key_arn=self._key.arn,
-            logging_config={"log_format": "JSON", "log_group": log_group.name},
-            tracing_config={"mode": "Active"},
-            opts=ResourceOptions(parent=self, depends_on=[policy]),
+                },
+                key=self._key,
+                logs=args.logs,
+                timeout=60,  # above the call's own 30 s, or a slow API would look like a crash
+            ),
+            parent=self,
         )
+        return made.function
 
     def _schedule(self, function: aws.lambda_.Function) -> None:
         name, site = self._name, self._args.site

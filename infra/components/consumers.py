@@ -67,7 +67,7 @@ class Consumers(pulumi.ComponentResource):
         consumers = self._table("consumers", hash_key="id", ttl=None)
         tokens = self._table("tokens", hash_key="token_hash", ttl={"attribute_name": "expires", "enabled": True})
         self.consumers_table, self.tokens_table = consumers.name, tokens.name
-        self._table_arns = [consumers.arn, tokens.arn]
+        self._consumers_arn, self._tokens_arn = consumers.arn, tokens.arn
         self.register_outputs(
             {
                 "consumers_table": self.consumers_table,
@@ -79,10 +79,26 @@ class Consumers(pulumi.ComponentResource):
     def read_statements(self) -> list[Statement]:
         """A grant to look up tokens and consumers, and to decrypt a consumer's API Gateway key."""
         return [
-            Statement(sid="ReadConsumers", actions=["dynamodb:GetItem"], resources=self._table_arns),
+            Statement(sid="ReadTokens", actions=["dynamodb:BatchGetItem"], resources=[self._tokens_arn]),
+            Statement(sid="ReadConsumers", actions=["dynamodb:GetItem"], resources=[self._consumers_arn]),
             self._table_key.decrypt_statement(sid="DecryptTables", via="dynamodb"),
             Statement(sid="DecryptGatewayKeys", actions=["kms:Decrypt"], resources=[self.secrets_key_arn]),
         ]
+
+    def note_use_statement(self) -> Statement:
+        """A grant to write when a token was last used, and no other attribute of it, nor to read any by writing.
+
+        https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/specifying-conditions.html
+        """
+        return Statement(
+            sid="NoteUse",
+            actions=["dynamodb:UpdateItem"],
+            resources=[self._tokens_arn],
+            conditions={
+                "ForAllValues:StringEquals": {"dynamodb:Attributes": ["token_hash", "last_used"]},
+                "StringEqualsIfExists": {"dynamodb:ReturnValues": "NONE"},
+            },
+        )
 
     def _table(self, content: str, *, hash_key: str, ttl: Any) -> aws.dynamodb.Table:
         return aws.dynamodb.Table(

@@ -55,7 +55,7 @@ def response_bodies(*, body_limit_kb: int) -> dict[str, str]:
             code="rate_limit_exceeded",
             message=f"The firewall: too many requests from this {what}; wait as long as Retry-After says",
         )
-        for what in ("address", "token")
+        for what in ("address", "token", "key")
     } | {
         "too-large": error_body(
             error_type="invalid_request_error",
@@ -113,7 +113,7 @@ class Firewall(pulumi.ComponentResource):
                     {"action": "SUBSTITUTION", "field": {"field_type": "QUERY_STRING"}},
                     {
                         "action": "SUBSTITUTION",
-                        "field": {"field_type": "SINGLE_HEADER", "field_keys": ["authorization"]},
+                        "field": {"field_type": "SINGLE_HEADER", "field_keys": ["authorization", "x-api-key"]},
                     },
                 ]
             },
@@ -142,7 +142,11 @@ class Firewall(pulumi.ComponentResource):
             f"{self._name}-logging",
             resource_arn=acl.arn,
             log_destination_configs=[group.arn],
-            redacted_fields=[{"single_header": {"name": "authorization"}}, {"query_string": {}}],
+            redacted_fields=[
+                {"single_header": {"name": "authorization"}},
+                {"single_header": {"name": "x-api-key"}},
+                {"query_string": {}},
+            ],
             # The access log has every request; here stands what a rule found.
             logging_filter={
                 "default_behavior": "DROP",

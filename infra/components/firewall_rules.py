@@ -125,23 +125,7 @@ def own_rules(
             },
         ),
         # A token that is used from many addresses; without one a request gets no further than the authorizer.
-        _rate_limited(
-            "rate-per-token",
-            5,
-            {
-                "aggregate_key_type": "CUSTOM_KEYS",
-                "custom_keys": [
-                    {
-                        "header": {
-                            "name": "authorization",
-                            "text_transformations": [{"priority": 0, "type": "NONE"}],
-                        }
-                    }
-                ],
-                "limit": firewall.requests_per_5_minutes_per_token or firewall.requests_per_5_minutes,
-                "evaluation_window_sec": RATE_WINDOW_SECONDS,
-            },
-        ),
+        _rate_limited("rate-per-token", 5, _per_header("authorization", firewall)),
         _block(
             "scripts-outside-prompts",
             6,
@@ -158,6 +142,8 @@ def own_rules(
                 }
             },
         ),
+        # The other header that a token may come in; one rule counts by both together or not at all.
+        _rate_limited("rate-per-key", 8, _per_header("x-api-key", firewall)),
     ]
 
 
@@ -246,6 +232,17 @@ def _block(name: str, priority: int, statement: aws.wafv2.WebAclRuleStatementArg
         "statement": statement,
         "action": {"block": {"custom_response": response} if response is not None else {}},
         "visibility_config": visibility(name),
+    }
+
+
+def _per_header(header: str, firewall: FirewallSettings) -> Any:
+    """Counts requests by the value of a header; those without it are not counted."""
+    key = {"header": {"name": header, "text_transformations": [{"priority": 0, "type": "NONE"}]}}
+    return {
+        "aggregate_key_type": "CUSTOM_KEYS",
+        "custom_keys": [key],
+        "limit": firewall.requests_per_5_minutes_per_token or firewall.requests_per_5_minutes,
+        "evaluation_window_sec": RATE_WINDOW_SECONDS,
     }
 
 

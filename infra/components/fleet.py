@@ -7,6 +7,7 @@ import pulumi_aws as aws
 from pulumi import ResourceOptions
 
 from infra.components.balancer import Balancer
+from infra.components.budgets import Budgets
 from infra.components.image import Image
 from infra.components.instance import Instance, InstanceArgs
 from infra.components.logs import Logs
@@ -14,6 +15,7 @@ from infra.components.network import Network
 from infra.components.promotions import Promotions
 from infra.components.signing import Signing
 from infra.components.storage import PrivateBucket
+from infra.components.usage import Usage
 from infra.instance_agent import LAUNCH_HOOK, TERMINATION_HOOK
 from infra.settings import Settings
 from infra.site import Site
@@ -42,6 +44,8 @@ class FleetArgs:
     models: PrivateBucket
     signing: Signing
     promotions: Promotions
+    budgets: Budgets
+    usage: Usage
     logs: Logs
 
 
@@ -70,6 +74,8 @@ class Fleet(pulumi.ComponentResource):
                 models=args.models,
                 signing=args.signing,
                 promotions=args.promotions,
+                budgets=args.budgets,
+                usage=args.usage,
                 logs=args.logs,
             ),
             opts=ResourceOptions(parent=self),

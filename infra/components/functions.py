@@ -1,19 +1,19 @@
 """The lambda functions: the authorizer."""
 
+import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import pulumi
-import pulumi_aws as aws
 from pulumi import ResourceOptions
 
 from infra.components.consumers import Consumers
 from infra.components.keys import EncryptionKey, EncryptionKeyArgs, administered_by_iam, used_through
-from infra.components.logs import Logs, write_statement
-from infra.iam import Statement, assume_role, document
+from infra.components.logs import Logs
+from infra.components.python_function import FunctionArgs, python_function
+from infra.components.stage import usage_plans
+from infra.routes import ROUTES
+from infra.settings import Settings
 from infra.site import Site
-
-RUNTIME = "python3.13"
 
 
 def authorizer_role_name(site: Site) -> str:
@@ -21,21 +21,26 @@ def authorizer_role_name(site: Site) -> str:
     return f"{site.name}-{site.region}-authorizer"
 
 
-def code_files(root: Path) -> list[str]:
-    """The Python files of the lambdas' package, relative to the project."""
-    return sorted(path.relative_to(root).as_posix() for path in (root / "lambdas").rglob("*.py"))
-
-
-def code_archive(root: Path) -> pulumi.AssetArchive:
-    """The functions' code, packed as the package that its imports name."""
-    return pulumi.AssetArchive({name: pulumi.FileAsset(str(root / name)) for name in code_files(root)})
+def authorizer_variables(settings: Settings) -> dict[str, str]:
+    """What the authorizer is told of the settings, as lambdas/environment.py reads it."""
+    plans = {
+        name: {"tokens_per_day": plan.tokens_per_day, "tokens_per_month": plan.tokens_per_month}
+        for name, plan in usage_plans(settings).items()
+    }
+    oidc = settings.api.oidc
+    return {
+        "PLANS": json.dumps(plans),
+        "ROUTES": json.dumps([[route.pattern, route.task] for route in ROUTES]),
+        **({} if oidc is None else {"OIDC": json.dumps(oidc.as_variable())}),
+    }
 
 
 @dataclass(frozen=True)
 class FunctionsArgs:
-    """The tables to read, and where logs go."""
+    """Plans, routes and the identity provider; the tables to read; and where logs go."""
 
     site: Site
+    settings: Settings
     consumers: Consumers
     logs: Logs
 
@@ -43,8 +48,9 @@ class FunctionsArgs:
 class Functions(pulumi.ComponentResource):
     """The authorizer: token in, consumer, plan and scopes out.
 
-    It stays outside the VPC: all it talks to are DynamoDB and KMS, by TLS and its role. Inside, it would need one more
-    endpoint for KMS and a security group that reaches out, and gain nothing: nothing in the VPC is its business.
+    It stays outside the VPC: all it talks to are DynamoDB and KMS, by TLS and its role, and the identity provider where
+    there is one. Inside, it would need one more endpoint for KMS and a security group that reaches out, and gain
+    nothing: nothing in the VPC is its business.
     """
 
     authorizer_name: pulumi.Output[str]
@@ -62,56 +68,29 @@ class Functions(pulumi.ComponentResource):
             ),
             opts=ResourceOptions(parent=self),
         )
-        log_group = args.logs.group(f"{name}-authorizer-logs", parent=self)
-        role = aws.iam.Role(
-            f"{name}-authorizer-role",
-            name=authorizer_role_name(args.site),
-            assume_role_policy=assume_role("lambda.amazonaws.com"),
-            opts=ResourceOptions(parent=self),
-        )
-        policy = aws.iam.RolePolicy(
-            f"{name}-authorizer-policy",
-            role=role.name,
-            policy=document(
-                [
-                    *args.consumers.read_statements(),
-                    key.decrypt_statement(sid="DecryptEnvironment", via="lambda"),
-                    write_statement(log_group),
-                    trace_statement(),
-                ]
-            ),
-            opts=ResourceOptions(parent=self),
-        )
-        function = aws.lambda_.Function(
+        made = python_function(
             f"{name}-authorizer",
-            description="Turns a bearer token into consumer, plan and scopes",
-            role=role.arn,
-            runtime=RUNTIME,
-            architectures=["arm64"],
-            handler="lambdas.authorizer.handler",
-            code=code_archive(args.site.root),
-            memory_size=512,  # processor time comes with memory, and every call waits for this function
-            timeout=10,
-            environment={
-                "variables": {
+            f"{name}-authorizer",
+            FunctionArgs(
+                site=args.site,
+                description="Turns a token into consumer, plan and scopes",
+                handler="authorizer",
+                role_name=authorizer_role_name(args.site),
+                statements=[*args.consumers.read_statements(), args.consumers.note_use_statement()],
+                variables={
+                    "STACK": args.site.stack,
                     "CONSUMERS_TABLE": args.consumers.consumers_table,
                     "TOKENS_TABLE": args.consumers.tokens_table,
-                }
-            },
-            kms_key_arn=key.arn,
-            logging_config={"log_format": "JSON", "log_group": log_group.name},
-            tracing_config={"mode": "Active"},
-            opts=ResourceOptions(parent=self, depends_on=[policy]),
+                    **authorizer_variables(args.settings),
+                },
+                key=key,
+                logs=args.logs,
+                memory_size=512,  # every call waits for this function
+                timeout=10,
+            ),
+            parent=self,
         )
+        function = made.function
         self.authorizer_name, self.authorizer_arn = function.name, function.arn
         self.authorizer_invoke_arn = function.invoke_arn
         self.register_outputs({"authorizer_name": self.authorizer_name, "authorizer_arn": self.authorizer_arn})
-
-
-def trace_statement() -> Statement:
-    """A grant to say how long what took."""
-    return Statement(
-        sid="WriteTraces",
-        actions=["xray:PutTraceSegments", "xray:PutTelemetryRecords"],
-        resources=["*"],  # X-Ray knows no resource to write to
-    )

@@ -24,7 +24,17 @@ from infra.routes import ROUTES, STAGE, resource_paths
 from infra.settings import Settings
 from infra.site import Site
 
-AUTHORIZER_TTL_SECONDS = 60
+
+def identity_sources(cache_seconds: int) -> str:
+    """What an answer of the authorizer is kept by: the token in its one header, and the address.
+
+    Every source has to be there, or API Gateway answers 401 by itself, so an answer cannot be kept by either of two
+    headers; and one that was not kept by the header it came from would let others in. So a token in x-api-key counts
+    where nothing is kept.
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/configure-api-gateway-lambda-authorization.html
+    """
+    address = "context.identity.sourceIp"
+    return f"method.request.header.Authorization, {address}" if cache_seconds else address
 
 
 def policy_statements(execution_arn: pulumi.Input[str]) -> list[Statement]:
@@ -191,14 +201,14 @@ class Gateway(pulumi.ComponentResource):
         ]
 
     def _authorizer(self) -> pulumi.Output[str]:
+        cache_seconds = self._args.settings.api.authorizer_cache_seconds
         authorizer = aws.apigateway.Authorizer(
             f"{self._name}-authorizer",
             rest_api=self.api_id,
             type="REQUEST",
             authorizer_uri=self._args.functions.authorizer_invoke_arn,
-            # A cached answer holds for a token from one address only.
-            identity_source="method.request.header.Authorization, context.identity.sourceIp",
-            authorizer_result_ttl_in_seconds=AUTHORIZER_TTL_SECONDS,
+            identity_source=identity_sources(cache_seconds),
+            authorizer_result_ttl_in_seconds=cache_seconds,
             opts=ResourceOptions(parent=self),
         )
         aws.lambda_.Permission(
@@ -220,7 +230,7 @@ class Gateway(pulumi.ComponentResource):
                 "forwarded": FORWARDED,
                 "responses": [[each.type, each.status, each.headers(), each.template()] for each in RESPONSES],
                 "policy": [each.to_dict() for each in policy_statements(self._api.execution_arn)],
-                "authorizer": [args.functions.authorizer_invoke_arn, AUTHORIZER_TTL_SECONDS],
+                "authorizer": [args.functions.authorizer_invoke_arn, args.settings.api.authorizer_cache_seconds],
                 "balancer": [
                     args.balancer.vpc_link_id,
                     args.balancer.arn,

@@ -9,6 +9,7 @@ from pulumi import InvokeOptions, ResourceOptions
 
 from infra import user_data
 from infra.components.balancer import Balancer
+from infra.components.budgets import Budgets
 from infra.components.image import Image, pull_statement, repository_arn
 from infra.components.keys import EncryptionKey, EncryptionKeyArgs, administered_by_iam, used_for_volumes
 from infra.components.logs import Logs, write_statement
@@ -16,9 +17,11 @@ from infra.components.network import Network
 from infra.components.promotions import Promotions
 from infra.components.signing import Signing
 from infra.components.storage import PrivateBucket
+from infra.components.usage import Usage
+from infra.fleet_settings import FleetSettings
 from infra.iam import Statement, assume_role, document
 from infra.instance_types import ami_parameter
-from infra.settings import FleetSettings, Settings
+from infra.settings import Settings
 from infra.site import Site
 
 HTTPS = 443
@@ -44,6 +47,8 @@ class InstanceArgs:
     models: PrivateBucket
     signing: Signing
     promotions: Promotions
+    budgets: Budgets
+    usage: Usage
     logs: Logs
 
 
@@ -97,7 +102,7 @@ class Instance(pulumi.ComponentResource):
                     *self._foreign_pull_statements(),
                     write_statement(log_group),
                     lifecycle_statement(args.site, group_name=args.group_name),
-                    *self._promotions_statements(),
+                    *self._own_server_statements(),
                 ]
             ),
             opts=ResourceOptions(parent=self),
@@ -106,11 +111,16 @@ class Instance(pulumi.ComponentResource):
             f"{name}-profile", role=role.name, opts=ResourceOptions(parent=self, depends_on=[policy])
         )
 
-    def _promotions_statements(self) -> list[Statement]:
-        """Another server's command names its models' directories, with their versions: what is there is served."""
-        if self._args.settings.fleet.server is not None:
+    def _own_server_statements(self) -> list[Statement]:
+        """Another server reads no promotions, as its command names its models' versions, and keeps no budgets."""
+        args = self._args
+        if args.settings.fleet.server is not None:
             return []
-        return [self._args.promotions.statement(sid="ReadPromotions", actions=["ssm:GetParameter"])]
+        return [
+            args.promotions.statement(sid="ReadPromotions", actions=["ssm:GetParameter"]),
+            *args.budgets.use_statements(),
+            args.usage.put_statement(),
+        ]
 
     def _foreign_pull_statements(self) -> list[Statement]:
         server = self._args.settings.fleet.server
@@ -119,7 +129,7 @@ class Instance(pulumi.ComponentResource):
         return [pull_statement("PullForeignServer", repository_arn(self._args.site, server.image))]
 
     def _security_group(self) -> pulumi.Output[str]:
-        """The instances' group: in from the balancer; out to AWS's endpoints and to S3, and nowhere else."""
+        """The instances' group: in from the balancer; out to AWS's endpoints, S3 and DynamoDB, and nowhere else."""
         name, network, balancer = self._name, self._args.network, self._args.balancer
         group = aws.ec2.SecurityGroup(
             f"{name}-group", vpc_id=network.vpc_id, description="Model servers", opts=ResourceOptions(parent=self)
@@ -148,16 +158,20 @@ class Instance(pulumi.ComponentResource):
                 description=f"{rule}: in",
                 opts=ResourceOptions(parent=self),
             )
-        aws.vpc.SecurityGroupEgressRule(
-            f"{name}-s3-out",
-            security_group_id=group.id,
-            prefix_list_id=network.s3_prefix_list_id,
-            ip_protocol="tcp",
-            from_port=HTTPS,
-            to_port=HTTPS,
-            description="S3 by its gateway endpoint",
-            opts=ResourceOptions(parent=self),
-        )
+        for service, prefix_list_id in (
+            ("S3", network.s3_prefix_list_id),
+            ("DynamoDB", network.dynamodb_prefix_list_id),
+        ):
+            aws.vpc.SecurityGroupEgressRule(
+                f"{name}-{service.lower()}-out",
+                security_group_id=group.id,
+                prefix_list_id=prefix_list_id,
+                ip_protocol="tcp",
+                from_port=HTTPS,
+                to_port=HTTPS,
+                description=f"{service} by its gateway endpoint",
+                opts=ResourceOptions(parent=self),
+            )
         return group.id
 
     def _template(
@@ -221,6 +235,9 @@ class Instance(pulumi.ComponentResource):
                     models_bucket=values["bucket"],
                     signing_keys=values["signing_keys"],
                     promotions_parameter="" if fleet.server is not None else values["promotions"],
+                    budgets_table="" if fleet.server is not None else values["budgets"],
+                    budget_failure=args.settings.api.budget_failure,
+                    usage_stream="" if fleet.server is not None else values["usage"],
                     models=[each.as_variable() for each in args.settings.models],
                     autoscaling_group=args.group_name,
                     target_inflight=fleet.target_inflight,
@@ -238,6 +255,8 @@ class Instance(pulumi.ComponentResource):
             bucket=args.models.id,
             signing_keys=args.signing.public_key,
             promotions=args.promotions.name,
+            budgets=args.budgets.table_name,
+            usage=args.usage.stream_name,
         )
         return deployed.apply(render)
 

@@ -7,7 +7,7 @@ import pulumi
 import pulumi_aws as aws
 from pulumi import ResourceOptions
 
-from infra.iam import Conditions, Statement, document_text, same_account
+from infra.iam import ANYONE, Conditions, Statement, document_text, same_account
 from infra.site import Site
 
 # https://docs.aws.amazon.com/kms/latest/developerguide/key-policy-overview.html
@@ -151,6 +151,17 @@ def used_by_alarms(site: Site) -> Statement:
     )
 
 
+def used_by_events(site: Site) -> Statement:
+    """EventBridge publishes what a rule of this account matched to an encrypted topic."""
+    return Statement(
+        sid="Events",
+        actions=["kms:Decrypt", "kms:GenerateDataKey*"],
+        resources=THIS_KEY,
+        principals={"Service": "events.amazonaws.com"},
+        conditions=same_account(site.account_id),
+    )
+
+
 def used_by_budgets(site: Site) -> Statement:
     """AWS Budgets publishes its notifications to an encrypted topic."""
     return Statement(
@@ -203,6 +214,29 @@ def used_for_volumes(*, role_arn: pulumi.Input[str]) -> list[Statement]:
             resources=THIS_KEY,
             principals={"AWS": role_arn},
             conditions={"Bool": {"kms:GrantIsForAWSResource": "true"}},
+        ),
+    ]
+
+
+def used_for_volumes_of_batch(site: Site) -> list[Statement]:
+    """AWS Batch launches its instances by Auto Scaling, whose role of the account attaches their encrypted volumes.
+
+    That role is made with the first group of the account, and a policy can name no role that is not there yet.
+    """
+    name = "role/aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling"
+    role_arn = pulumi.Output.format("arn:{0}:iam::{1}:{2}", site.partition, site.account_id, name)
+    only_that_role: Conditions = {
+        "StringEquals": {"kms:CallerAccount": site.account_id},
+        "ArnEquals": {"aws:PrincipalArn": role_arn},
+    }
+    return [
+        Statement(sid="Volumes", actions=_USE, resources=THIS_KEY, principals=ANYONE, conditions=only_that_role),
+        Statement(
+            sid="VolumeGrants",
+            actions=["kms:CreateGrant"],
+            resources=THIS_KEY,
+            principals=ANYONE,
+            conditions={**only_that_role, "Bool": {"kms:GrantIsForAWSResource": "true"}},
         ),
     ]
 

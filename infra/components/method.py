@@ -17,9 +17,12 @@ FORWARDED = {
     "x-modelkeep-plan": "context.authorizer.plan",
     "x-modelkeep-models": "context.authorizer.models",
     "x-modelkeep-tasks": "context.authorizer.tasks",
+    "x-modelkeep-tokens-per-day": "context.authorizer.tokens_per_day",
+    "x-modelkeep-tokens-per-month": "context.authorizer.tokens_per_month",
     "x-modelkeep-request-id": "context.requestId",
-    # The token has done its work; the servers get this word in its place.
+    # The token has done its work; the servers get this word in its place, in either header.
     "Authorization": "'withheld'",
+    "x-api-key": "'withheld'",
 }
 
 

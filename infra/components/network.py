@@ -14,9 +14,9 @@ from infra.addressing import TIERS, Tier
 from infra.components.image import repository_arn
 from infra.components.logs import Logs, write_statement
 from infra.endpoint_policies import dynamodb_statements, interface_statements, s3_statements
+from infra.fleet_settings import FleetSettings, NetworkSettings
 from infra.iam import Statement, assume_role, document, document_text, same_account
 from infra.network_acls import AclRule, acl_rules, flows
-from infra.settings import FleetSettings, NetworkSettings
 from infra.site import Site
 
 
@@ -65,6 +65,7 @@ class Network(pulumi.ComponentResource):
     balancer_subnet_ids: list[pulumi.Output[str]]
     endpoint_security_group_id: pulumi.Output[str]
     s3_prefix_list_id: pulumi.Output[str]
+    dynamodb_prefix_list_id: pulumi.Output[str]
 
     def __init__(self, name: str, args: NetworkArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("modelkeep:index:Network", name, None, opts)
@@ -97,11 +98,16 @@ class Network(pulumi.ComponentResource):
         acls = [self._acl(tier, subnets[tier]) for tier in TIERS]
         # An endpoint is of use only once its tier's ACL admits calls.
         self.endpoint_security_group_id = self._endpoints(routes=routes, subnet_ids=subnets["endpoints"], after=acls)
-        self.s3_prefix_list_id = aws.ec2.get_managed_prefix_list_output(
-            name=f"com.amazonaws.{args.site.region}.s3", opts=InvokeOptions(parent=self)
-        ).id
+        self.s3_prefix_list_id = self._prefix_list_id("s3")
+        self.dynamodb_prefix_list_id = self._prefix_list_id("dynamodb")
         self._flow_log()
         self.register_outputs({"vpc_id": self.vpc_id, "subnet_ids": self.subnet_ids})
+
+    def _prefix_list_id(self, service: str) -> pulumi.Output[str]:
+        """The list of a gateway endpoint's addresses, which change."""
+        return aws.ec2.get_managed_prefix_list_output(
+            name=f"com.amazonaws.{self._args.site.region}.{service}", opts=InvokeOptions(parent=self)
+        ).id
 
     def _subnets(self, *, routes: aws.ec2.RouteTable) -> dict[Tier, list[pulumi.Output[str]]]:
         zones = aws.get_availability_zones_output(

@@ -12,6 +12,8 @@ from infra.components.keys import (
     administered_by_iam,
     used_by_alarms,
     used_by_budgets,
+    used_by_events,
+    used_through,
 )
 from infra.components.watched import LOG_METRICS, ObservabilityArgs, log_namespace
 from infra.iam import ANYONE, Statement, document, same_account
@@ -42,6 +44,13 @@ class Observability(pulumi.ComponentResource):
             board.dashboard_name,
         )
         self.register_outputs({"dashboard_url": self.dashboard_url, "topic_arn": self.topic_arn})
+
+    def publish_statements(self) -> list[Statement]:
+        """A grant to tell the topic something, under its key."""
+        return [
+            Statement(sid="Publish", actions=["sns:Publish"], resources=[self.topic_arn]),
+            self._key.encrypt_statement(sid="EncryptMessages", via="sns"),
+        ]
 
     def _alarm(self, name: str, alarm: Alarm) -> None:
         extended = alarm.metric.statistic.startswith("p")
@@ -81,16 +90,22 @@ class Observability(pulumi.ComponentResource):
             )
 
     def _topic(self, name: str, args: ObservabilityArgs) -> pulumi.Output[str]:
-        key = EncryptionKey(
+        self._key = EncryptionKey(
             f"{name}-alarms-key",
             EncryptionKeyArgs(
                 site=args.site,
                 purpose="alarms",
-                policy=[administered_by_iam(args.site), used_by_alarms(args.site), used_by_budgets(args.site)],
+                policy=[
+                    administered_by_iam(args.site),
+                    used_by_alarms(args.site),
+                    used_by_budgets(args.site),
+                    used_by_events(args.site),
+                    *used_through(args.site, "sns"),
+                ],
             ),
             opts=ResourceOptions(parent=self),
         )
-        topic = aws.sns.Topic(f"{name}-alarms", kms_master_key_id=key.arn, opts=ResourceOptions(parent=self))
+        topic = aws.sns.Topic(f"{name}-alarms", kms_master_key_id=self._key.arn, opts=ResourceOptions(parent=self))
         aws.sns.TopicPolicy(
             f"{name}-alarms-policy",
             arn=topic.arn,
@@ -109,7 +124,7 @@ class Observability(pulumi.ComponentResource):
 
 
 def topic_statements(site: Site, topic_arn: pulumi.Input[str]) -> list[Statement]:
-    """CloudWatch's alarms and the budgets of this account may publish, and nobody without TLS."""
+    """CloudWatch's alarms, the budgets and the event rules of this account may publish, and nobody without TLS."""
     return [
         Statement(
             sid="Alarms",
@@ -123,6 +138,13 @@ def topic_statements(site: Site, topic_arn: pulumi.Input[str]) -> list[Statement
             actions=["sns:Publish"],
             resources=[topic_arn],
             principals={"Service": "budgets.amazonaws.com"},
+            conditions=same_account(site.account_id),
+        ),
+        Statement(
+            sid="Events",
+            actions=["sns:Publish"],
+            resources=[topic_arn],
+            principals={"Service": "events.amazonaws.com"},
             conditions=same_account(site.account_id),
         ),
         Statement(

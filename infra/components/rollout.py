@@ -7,11 +7,11 @@ import pulumi
 import pulumi_aws as aws
 from pulumi import ResourceOptions
 
-from infra.components.functions import RUNTIME, code_archive, trace_statement
 from infra.components.keys import EncryptionKey, EncryptionKeyArgs, administered_by_iam, used_through
-from infra.components.logs import Logs, write_statement
+from infra.components.logs import Logs
 from infra.components.promotions import Promotions
-from infra.iam import Statement, assume_role, document
+from infra.components.python_function import FunctionArgs, python_function
+from infra.iam import Statement
 from infra.settings import Settings
 from infra.site import Site
 
@@ -75,50 +75,30 @@ class Rollout(pulumi.ComponentResource):
             ),
             opts=ResourceOptions(parent=self),
         )
-        log_group = args.logs.group(f"{name}-logs", parent=self)
-        role = aws.iam.Role(
-            f"{name}-role",
-            name=rollout_role_name(site),
-            assume_role_policy=assume_role("lambda.amazonaws.com"),
-            opts=ResourceOptions(parent=self),
-        )
-        policy = aws.iam.RolePolicy(
-            f"{name}-policy",
-            role=role.name,
-            policy=document(
-                [
+        made = python_function(
+            name,
+            f"{name}-function",
+            FunctionArgs(
+                site=site,
+                description="Promotes and rolls back models",
+                handler="rollout",
+                role_name=rollout_role_name(site),
+                statements=[
                     *self._refresh_statements(),
                     args.promotions.statement(sid="ChangePromotions", actions=["ssm:GetParameter", "ssm:PutParameter"]),
-                    key.decrypt_statement(sid="DecryptEnvironment", via="lambda"),
-                    write_statement(log_group),
-                    trace_statement(),
-                ]
-            ),
-            opts=ResourceOptions(parent=self),
-        )
-        return aws.lambda_.Function(
-            f"{name}-function",
-            description="Promotes and rolls back models",
-            role=role.arn,
-            runtime=RUNTIME,
-            architectures=["arm64"],
-            handler="lambdas.rollout.handler",
-            code=code_archive(site.root),
-            memory_size=256,
-            timeout=60,
-            environment={
-                "variables": {
+                ],
+                variables={
                     "GROUP": args.group_name,
                     "ALARM": args.failing_alarm,
                     "PARAMETER": args.promotions.name,
                     "MODELS": json.dumps({each.name: each.version for each in args.settings.models}),
-                }
-            },
-            kms_key_arn=key.arn,
-            logging_config={"log_format": "JSON", "log_group": log_group.name},
-            tracing_config={"mode": "Active"},
-            opts=ResourceOptions(parent=self, depends_on=[policy]),
+                },
+                key=key,
+                logs=args.logs,
+            ),
+            parent=self,
         )
+        return made.function
 
     def _refresh_statements(self) -> list[Statement]:
         site, args = self._args.site, self._args

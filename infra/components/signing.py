@@ -7,7 +7,7 @@ import pulumi_aws as aws
 from pulumi import InvokeOptions, ResourceOptions
 
 from infra.components.keys import administered_by_iam, never_signed_by_role, signs_for_account
-from infra.iam import document_text
+from infra.iam import Statement, document_text
 from infra.site import Site
 
 
@@ -57,3 +57,7 @@ class Signing(pulumi.ComponentResource):
         # Base64 of its DER, as the servers take it.
         self.public_key = aws.kms.get_public_key_output(key_id=key.arn, opts=InvokeOptions(parent=self)).public_key
         self.register_outputs({"key_arn": self.key_arn, "public_key": self.public_key})
+
+    def sign_statements(self) -> list[Statement]:
+        """A grant to sign models, and to ask for the public half, which signatures name."""
+        return [Statement(sid="SignModels", actions=["kms:Sign", "kms:GetPublicKey"], resources=[self.key_arn])]

@@ -14,9 +14,10 @@ from infra.components.certificate import Certificate
 from infra.components.domain import DomainName, DomainNameArgs
 from infra.components.firewall import Firewall
 from infra.components.logs import Logs
+from infra.fleet_settings import FleetSettings
 from infra.iam import assume_role
 from infra.routes import ROUTES, STAGE
-from infra.settings import FleetSettings, PlanSettings, Settings
+from infra.settings import PlanSettings, Settings
 from infra.site import Site
 
 LOG_POLICY = "service-role/AmazonAPIGatewayPushToCloudWatchLogs"

@@ -1,7 +1,7 @@
 """The buckets: models, data and results under keys of their own, and the access logs of these and of the balancer."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import pulumi
@@ -12,6 +12,7 @@ from infra.components.keys import EncryptionKey, EncryptionKeyArgs, administered
 from infra.iam import ANYONE, Conditions, Statement, document, same_account
 from infra.settings import StorageSettings
 from infra.site import Site
+from infra.usage_schema import ERRORS_PREFIX, PREFIX
 
 KEEP_OLD_VERSIONS_DAYS = 90
 
@@ -115,7 +116,7 @@ class PrivateBucketArgs:
     be deleted for that long but by whoever may bypass governance, which `statements` may deny to everybody. With
     `bucket_key` false S3 asks KMS for every object. A bucket that `empties` is deleted with all that is in it when the
     stack goes; one that does not cannot be deleted while anything is in it, and with `protect` Pulumi refuses to delete
-    or replace it.
+    or replace it. `expire_prefixes` are the days of what lies below each of them, where not all goes at one age.
     """
 
     key: EncryptionKey | None
@@ -126,6 +127,7 @@ class PrivateBucketArgs:
     protect: bool = False
     lock_days: int | None = None
     bucket_key: bool = True
+    expire_prefixes: Mapping[str, int] = field(default_factory=dict)
 
 
 class PrivateBucket(pulumi.ComponentResource):
@@ -174,7 +176,7 @@ class PrivateBucket(pulumi.ComponentResource):
         aws.s3.BucketLifecycleConfiguration(
             f"{name}-lifecycle",
             bucket=bucket.id,
-            rules=lifecycle_rules(expire_after_days=args.expire_after_days),
+            rules=lifecycle_rules(expire_after_days=args.expire_after_days, expire_prefixes=args.expire_prefixes),
             opts=ResourceOptions(parent=self, depends_on=[versioning]),
         )
         if args.lock_days is not None:
@@ -219,9 +221,40 @@ class PrivateBucket(pulumi.ComponentResource):
             *([self._args.key.decrypt_statement(sid="DecryptObjects", via="s3")] if self._args.key is not None else []),
         ]
 
+    def write_statements(self, prefixes: Sequence[str]) -> list[Statement]:
+        """A grant to store below these prefixes, large files in parts, and to encrypt what is stored."""
+        return [
+            Statement(
+                sid="WriteObjects",
+                actions=["s3:PutObject", "s3:AbortMultipartUpload"],
+                resources=[pulumi.Output.concat(self.arn, f"/{each}*") for each in prefixes],
+            ),
+            *([self._args.key.encrypt_statement(sid="EncryptObjects", via="s3")] if self._args.key is not None else []),
+        ]
 
-def lifecycle_rules(*, expire_after_days: int | None) -> list[aws.s3.BucketLifecycleConfigurationRuleArgsDict]:
-    """Old versions and broken uploads go; with `expire_after_days` current objects do, too.
+    def work_statements(self, *, of: str, prefix: str = "", deletes: bool = False) -> list[Statement]:
+        """A grant to read, write and list below a prefix, or everywhere, and with `deletes` to delete there.
+
+        `of` tells the statements of several buckets apart. Who may list is told that an object is not there, and not
+        that it is forbidden.
+        """
+        listing: Conditions = {"StringLike": {"s3:prefix": f"{prefix}*"}} if prefix else {}
+        changing = ["s3:DeleteObject"] if deletes else []
+        return [
+            Statement(
+                sid=f"Use{of}",
+                actions=["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", *changing],
+                resources=[pulumi.Output.concat(self.arn, f"/{prefix}*")],
+            ),
+            Statement(sid=f"List{of}", actions=["s3:ListBucket"], resources=[self.arn], conditions=listing),
+            *([self._args.key.encrypt_statement(sid=f"Encrypt{of}", via="s3")] if self._args.key is not None else []),
+        ]
+
+
+def lifecycle_rules(
+    *, expire_after_days: int | None, expire_prefixes: Mapping[str, int]
+) -> list[aws.s3.BucketLifecycleConfigurationRuleArgsDict]:
+    """Old versions and broken uploads go; with `expire_after_days` current objects do, too, or those below a prefix.
 
     A deletion leaves a marker, which goes once no version lies below it; where objects expire, S3 sees to that itself.
     """
@@ -236,7 +269,16 @@ def lifecycle_rules(*, expire_after_days: int | None) -> list[aws.s3.BucketLifec
         rule["expiration"] = {"expired_object_delete_marker": True}
     else:
         rule["expiration"] = {"days": expire_after_days}
-    return [rule]
+    return [rule, *(_expiring(prefix, days=days) for prefix, days in expire_prefixes.items())]
+
+
+def _expiring(prefix: str, *, days: int) -> aws.s3.BucketLifecycleConfigurationRuleArgsDict:
+    return {
+        "id": f"expire-{prefix.strip('/')}",
+        "status": "Enabled",
+        "filter": {"prefix": prefix},
+        "expiration": {"days": days},
+    }
 
 
 def _encryption(
@@ -292,16 +334,30 @@ class Storage(pulumi.ComponentResource):
         reads = read_by_role(args.site, role_name=args.reader_role_name, service="s3")
         self.models = self._encrypted("models", purpose="model artefacts", users=[reads])
         self.data = self._encrypted("data", purpose="training data")
-        # What was asked and answered in batches: kept no longer than somebody needs to fetch it.
+        # What was asked and answered in batches is kept no longer than somebody needs to fetch it, and usage until the
+        # bills are paid. Where two of S3's rules meet, the shorter one holds, so there is none for the whole bucket.
+        results_days = args.storage.results_days
         self.results = self._encrypted(
-            "results", purpose="batch requests and results", expire_after_days=args.storage.results_days
+            "results",
+            purpose="batch requests and results",
+            expire_prefixes={
+                "batches/": results_days,
+                "training/": results_days,
+                PREFIX: args.storage.usage_days,
+                ERRORS_PREFIX: args.storage.usage_days,
+            },
         )
         self.register_outputs(
             {"models": self.models.id, "data": self.data.id, "results": self.results.id, "logs": self.logs.id}
         )
 
     def _encrypted(
-        self, content: str, *, purpose: str, users: Sequence[Statement] = (), expire_after_days: int | None = None
+        self,
+        content: str,
+        *,
+        purpose: str,
+        users: Sequence[Statement] = (),
+        expire_prefixes: Mapping[str, int] | None = None,
     ) -> PrivateBucket:
         site, protect_data = self._args.site, self._args.storage.protect_data
         key = EncryptionKey(
@@ -316,7 +372,8 @@ class Storage(pulumi.ComponentResource):
             PrivateBucketArgs(
                 key=key,
                 log_bucket=self.logs.id,
-                expire_after_days=expire_after_days,
+                expire_after_days=None,
+                expire_prefixes=expire_prefixes or {},
                 statements=partial(key_statements, key_arn=key.arn),
                 empties=not protect_data,
                 protect=protect_data,

@@ -111,6 +111,8 @@ def metrics(args: ObservabilityArgs) -> dict[str, Metric]:
         "in-flight": Metric(own, "InFlightRequests", fleet, "Average"),
         "queued": Metric(own, "QueuedRequests", fleet, "Average"),
         "tokens": Metric(own, "TokensPerSecond", fleet, "Average"),
+        "budget-failures": Metric(own, "BudgetFailures", fleet, "Sum"),
+        "usage-lost": Metric(own, "UsageRecordsLost", fleet, "Sum"),
         "gpu-use": Metric(own, "GpuUtilization", fleet, "Average"),
         "gpu-memory": Metric(own, "GpuMemoryUtilization", fleet, "Maximum"),
         "blocked": Metric("AWS/WAFV2", "BlockedRequests", acl, "Sum"),

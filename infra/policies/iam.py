@@ -42,8 +42,12 @@ _ADMINISTRATION = re.compile(
 WITHOUT_RESOURCE: dict[str, tuple[str, str | None]] = {
     "autoscaling:describeautoscalinggroups": ("lists, and tells no content", None),
     "autoscaling:describeautoscalinginstances": ("lists, and tells no content", None),
+    "batch:describejobs": ("it knows no resource; whoever may ask sees what jobs were told, which is no secret", None),
+    "batch:listjobs": ("lists, and tells no content", None),
     "cloudwatch:putmetricdata": ("metrics are no resources; the namespace is the limit", "cloudwatch:namespace"),
+    "dynamodb:liststreams": ("lists, and tells no content", None),
     "ec2:describeinstances": ("lists, and tells no content", None),
+    "ecs:discoverpollendpoint": ("it names no resource, and tells an address of AWS's", None),
     "ecr:getauthorizationtoken": ("a login is to the registry as a whole", None),
     "xray:gettracesummaries": ("traces are no resources", None),
     "xray:puttelemetryrecords": ("traces are no resources", None),

@@ -3,6 +3,7 @@
 from infra.policies import (
     apigateway,
     autoscaling,
+    batch,
     cloudtrail,
     data,
     ec2,
@@ -13,6 +14,7 @@ from infra.policies import (
     network,
     plain_secrets,
     s3,
+    streams,
     waf,
 )
 from infra.policies.rule import Rule
@@ -26,9 +28,11 @@ RULES: tuple[Rule, ...] = (
     *plain_secrets.RULES,
     *s3.RULES,
     *data.RULES,
+    *streams.RULES,
     *network.RULES,
     *ec2.RULES,
     *autoscaling.RULES,
+    *batch.RULES,
     *elb.RULES,
     *cloudtrail.RULES,
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from infra.review import training_cost
+from infra.review.bills import HIGH, MEDIUM, dollars, price_severity
 from infra.review.diff import Change
 from infra.review.fixed_cost import HOURS, fixed_usd, parts, region_of
 from infra.review.graph import UNKNOWN, Graph, Resource
@@ -16,8 +18,6 @@ from infra.review.values import at
 GROUP = "aws:autoscaling/group:Group"
 _TEMPLATES = ("aws:ec2/launchTemplate:LaunchTemplate", "aws:ec2/launchConfiguration:LaunchConfiguration")
 _SCHEDULE = "aws:autoscaling/schedule:Schedule"
-# A rise of the monthly maximum is high from this many dollars and this factor on, medium from these.
-_HIGH, _MEDIUM = (10_000.0, 2.0), (1_000.0, 1.25)
 
 
 @dataclass(frozen=True)
@@ -48,26 +48,22 @@ class Fleet:
         return f"minimum {self.sizes[0]}, maximum {self.sizes[1]} of {kinds}; {spot}; {hours}; {price}"
 
 
-def dollars(least: float | None, most: float | None) -> str:
-    """A monthly price range for people."""
-    if least is None or most is None:
-        return "price unknown"
-    return f"${least:,.0f} a month" if round(least) == round(most) else f"${least:,.0f} to ${most:,.0f} a month"
-
-
 def cost(graph: Graph) -> Cost:
     """The cost of a stack as far as the price table goes."""
-    fleets = [fleet(graph, group) for group in graph.of(GROUP)]
+    machines: list[Fleet | training_cost.Machines] = [fleet(graph, group) for group in graph.of(GROUP)]
+    machines += training_cost.machines(graph)
     fixed = fixed_usd(graph)
-    unpriced = {kind for each in fleets for kind in each.unpriced} | {
+    unpriced = {kind for each in machines for kind in each.unpriced} | {
         each.what for each in parts(graph) if each.usd is None
     }
-    known = not unpriced and all(each.types for each in fleets)
+    known = not unpriced and all(each.types for each in machines)
+    least_usd = sum(each.least_usd or 0.0 for each in machines) + fixed
+    most_usd = sum(each.most_usd or 0.0 for each in machines) + fixed
     return Cost(
-        least_hours=sum(each.least for each in fleets) * HOURS,
-        most_hours=sum(each.most for each in fleets) * HOURS,
-        least_usd=sum(each.least_usd or 0.0 for each in fleets) + fixed if known else None,
-        most_usd=sum(each.most_usd or 0.0 for each in fleets) + fixed if known else None,
+        least_hours=sum(each.least for each in machines) * HOURS,
+        most_hours=sum(each.most for each in machines) * HOURS,
+        least_usd=least_usd if known else None,
+        most_usd=most_usd if known else None,
         fixed_usd=fixed,
         unpriced=tuple(sorted(unpriced)),
     )
@@ -89,7 +85,7 @@ def fleet(graph: Graph, group: Resource) -> Fleet:
         lowest = float(min([least, *(each.least for each in actions if each.least is not None)]))
         highest = float(max([most, *(each.most for each in actions if each.most is not None)]))
     types = _types(graph, group)
-    least_price, most_price, unpriced = _hourly(prices, region, types, volume_gb=_volume_gb(graph))
+    least_price, most_price, unpriced = _hourly(prices, region, types, volume_gb=_volume_gb(graph, group))
     is_unsized = UNKNOWN in (group.inputs.get("minSize"), group.inputs.get("maxSize"))
     if is_unsized:
         least_price = most_price = None
@@ -124,11 +120,21 @@ def _hourly(
     return min(known) + volumes, max(known) + volumes, ()
 
 
-def _volume_gb(graph: Graph) -> float:
+def _templates(graph: Graph, group: Resource) -> list[Resource]:
+    """What the group launches its instances from; where that cannot be told, whatever anything is launched from."""
+    found = [
+        template
+        for prop in ("mixedInstancesPolicy", "launchTemplate", "launchConfiguration")
+        for template in graph.referred(group, prop, *_TEMPLATES)
+    ]
+    return found or graph.of(*_TEMPLATES)
+
+
+def _volume_gb(graph: Graph, group: Resource) -> float:
     """GB of the volumes of one instance, counted at the price of gp3, which is what the templates here name."""
     sizes = [
         size
-        for template in graph.of(*_TEMPLATES)
+        for template in _templates(graph, group)
         for size in at(template.inputs, "blockDeviceMappings[].ebs.volumeSize") or []
     ]
     return float(sum(size for size in sizes if isinstance(size, int | float)))
@@ -137,7 +143,7 @@ def _volume_gb(graph: Graph) -> float:
 def _types(graph: Graph, group: Resource) -> tuple[str, ...]:
     found = at(group.inputs, "mixedInstancesPolicy.launchTemplate.overrides[].instanceType") or []
     if not found:
-        for template in graph.of(*_TEMPLATES):
+        for template in _templates(graph, group):
             kind = template.inputs.get("instanceType")
             if isinstance(kind, str):
                 found = [kind]
@@ -161,7 +167,7 @@ def _size(resource: Resource, key: str) -> int | None:
 
 
 def judge(change: Change) -> Iterator[Finding]:
-    """One finding per group that costs more or less, and one for the fixed part."""
+    """One finding per group and per compute environment that costs more or less, and one for the fixed part."""
     for before, after in change.pairs:
         known = after or before
         if known is None or known.type != GROUP:
@@ -169,6 +175,7 @@ def judge(change: Change) -> Iterator[Finding]:
         old = None if before is None else fleet(change.before, before)
         new = None if after is None else fleet(change.after, after)
         yield from _fleet_finding(known, old, new)
+    yield from training_cost.judge(change)
     yield from _fixed_finding(change)
 
 
@@ -189,7 +196,7 @@ def _fixed_finding(change: Change) -> Iterator[Finding]:
         topic="fixed-cost",
         concern="cost",
         direction="unknown" if not is_known else "wider" if new > old else "narrower",
-        severity=_price_severity(old, new) if is_known else "low",
+        severity=price_severity(old, new) if is_known else "low",
         urn="" if stack is None else stack.urn,
         resource=change.after.stack if stack is None else stack.name,
         type="pulumi:pulumi:Stack",
@@ -245,7 +252,7 @@ def _fleet_severity(old: Fleet | None, new: Fleet | None, direction: Direction) 
     after = 0.0 if new is None else new.most_usd
     if before is None or after is None:
         return _size_severity(old, new)
-    return _price_severity(before, after)
+    return price_severity(before, after)
 
 
 def _size_severity(old: Fleet | None, new: Fleet | None) -> Severity:
@@ -256,13 +263,4 @@ def _size_severity(old: Fleet | None, new: Fleet | None) -> Severity:
     after = (new.most, float(new.sizes[1]))
     grown = [late / early if early else float("inf") for early, late in zip(before, after, strict=True) if late]
     factor = max(grown, default=1.0)
-    return "high" if factor >= _HIGH[1] else "medium" if factor >= _MEDIUM[1] else "low"
-
-
-def _price_severity(before: float, after: float) -> Severity:
-    if after <= before:
-        return "none"
-    for severity, (rise, factor) in (("high", _HIGH), ("medium", _MEDIUM)):
-        if after - before >= rise and after >= factor * before:
-            return "high" if severity == "high" else "medium"
-    return "low"
+    return "high" if factor >= HIGH[1] else "medium" if factor >= MEDIUM[1] else "low"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from infra.review.cost import dollars
+from infra.review.bills import dollars
 from infra.review.model import SEVERITIES, Cost, Finding, Review
 
 # A comment on GitHub holds 65,536 characters.

@@ -66,9 +66,10 @@ class Authorizer:
         if self.settings.ttl == 0:
             return await self._call(_event(self.settings, exchange, method_arn, identity))
         key = hashlib.sha256(json.dumps(identity).encode("utf-8")).digest()
-        kept = self._cache.get(key)
+        cache = self._cache
+        kept = cache.get(key)
         if kept and time.monotonic() < kept[0]:
-            self._cache.move_to_end(key)
+            cache.move_to_end(key)
             return kept[1]
         task = self._running.get(key)
         if task is None:
@@ -78,16 +79,21 @@ class Authorizer:
         # A client that goes away must not end the invocation that others wait for.
         return await asyncio.shield(task)
 
+    def flush(self) -> None:
+        """Drop every answer that is kept, and keep none of those that are being waited for; from any thread."""
+        self._cache, self._running = OrderedDict(), {}
+
     def _forget(self, key: bytes, task: asyncio.Task[Authorization]) -> None:
         self._running.pop(key, None)
         if not task.cancelled():
             task.exception()  # seen here, so that a refusal nobody waits for any more is no warning
 
     async def _fill(self, key: bytes, event: dict[str, Any]) -> Authorization:
+        cache = self._cache  # the one of now: an answer that began before a flush is not kept after it
         authorization = await self._call(event)
-        self._cache[key] = (time.monotonic() + self.settings.ttl, authorization)
-        while len(self._cache) > CACHE_ENTRIES:
-            self._cache.popitem(last=False)
+        cache[key] = (time.monotonic() + self.settings.ttl, authorization)
+        while len(cache) > CACHE_ENTRIES:
+            cache.popitem(last=False)
         return authorization
 
     async def _call(self, event: dict[str, Any]) -> Authorization:

@@ -126,6 +126,9 @@ class Configuration:
                 self._client, api_id=self._api_id, stage_name=self._stage_name, deployment_id=stage.deployment_id
             )
         unchanged = last is not None and api is last.api
+        if last and unchanged and stage.flushed != last.stage.flushed:
+            for authorizer in last.authorizers.values():
+                authorizer.flush()
         return Snapshot(
             api=api,
             stage=stage,

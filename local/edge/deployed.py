@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 from jsonschema import Draft4Validator
@@ -141,6 +142,7 @@ class Stage:
     throttles: Mapping[str, Throttle]
     keys: Mapping[str, ApiKey] = field(repr=False)
     web_acl: "WebAcl | None"
+    flushed: datetime | None = None  # when the authorizers' kept answers were last dropped
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ def read_stage(client: Client, *, api_id: str, stage_name: str) -> Stage:
         },
         keys=_keys(gateway, api_id=api_id, stage_name=stage_name),
         web_acl=_web_acl(client, stage, api_id=api_id, stage_name=stage_name),
+        flushed=stage.get("lastUpdatedDate"),  # see local/authorizer_caches.py
     )
 
 

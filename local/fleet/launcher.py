@@ -15,10 +15,10 @@ from local.fleet.rotation import Rotation
 from local.guard import Guard
 from local.processes import ChildProcess, ProcessLedger
 
-# What a server inherits of this process: no credentials and no settings of the user's.
-_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")
-# What of `environment` is the account's root's: a server asks the metadata service, and gets its role's session.
-_ROOTS = frozenset({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_EC2_METADATA_DISABLED"})
+# What a server or a job inherits of this process: no credentials and no settings of the user's.
+INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")
+# What of `environment` is the account's root's: it asks the metadata service, and gets its role's session.
+ROOTS = frozenset({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_EC2_METADATA_DISABLED"})
 
 
 class Launcher:
@@ -41,7 +41,7 @@ class Launcher:
         ledger_file: Path,
     ) -> None:
         self._command = tuple(command)
-        self._environment = {name: value for name, value in environment.items() if name not in _ROOTS}
+        self._environment = {name: value for name, value in environment.items() if name not in ROOTS}
         self._metadata = MetadataService(client)
         self._addresses = Addresses(base=base_address)
         self._state_dir = state_dir
@@ -105,7 +105,7 @@ class Launcher:
             "MODELKEEP_CACHE_DIR": str(self._state_dir / "cache"),
             "MODELKEEP_TLS_DIR": str(directory / "tls") if target.url.startswith("https:") else "",
         }
-        inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         metadata = self._metadata.add(target.id, role_arn=server.role_arn)
         process = ChildProcess(
             command=self._command,

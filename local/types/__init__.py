@@ -4,12 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from local.types import apigateway, audit, compute, ec2, firewall, functions, identity, observability, secrets, storage
+from local.types import (
+    apigateway,
+    audit,
+    batch,
+    compute,
+    ec2,
+    firewall,
+    functions,
+    identity,
+    observability,
+    secrets,
+    storage,
+    streams,
+)
 from local.types.spec import TypeSpec
 
 TYPES: Mapping[str, TypeSpec] = {
     token: spec
-    for module in (apigateway, audit, compute, ec2, firewall, functions, identity, observability, secrets, storage)
+    for module in (
+        apigateway,
+        audit,
+        batch,
+        compute,
+        ec2,
+        firewall,
+        functions,
+        identity,
+        observability,
+        secrets,
+        storage,
+        streams,
+    )
     for token, spec in module.TYPES.items()
 }
 
@@ -37,10 +63,18 @@ NOT_EMULATED: Mapping[str, str] = {
         "moto forgets it; the edge finds the balancer by the host name in the integration's uri"
     ),
     "aws:apigateway/integration:Integration.connectionId": "moto forgets it; the edge follows no link",
+    "aws:lambda/eventSourceMapping:EventSourceMapping.bisectBatchOnFunctionError": (
+        "ministack tries a batch again as a whole"
+    ),
+    "aws:lambda/eventSourceMapping:EventSourceMapping.functionResponseTypes": (
+        "ministack takes no partial answer for a stream, so a change that could not be told of is not tried again"
+    ),
     "aws:autoscaling/group:Group.capacityRebalance": "moto forgets it; there are no spot interruptions here",
     "aws:autoscaling/group:Group.defaultInstanceWarmup": "moto forgets it; the fleet waits for /ready instead",
     "aws:autoscaling/group:Group.instanceMaintenancePolicy": "moto forgets it",
     "aws:autoscaling/group:Group.instanceRefresh": "moto starts none at a change; the fleet does when it is told",
     "aws:autoscaling/group:Group.serviceLinkedRoleArn": "moto forgets it",
+    "aws:batch/computeEnvironment:ComputeEnvironment.updatePolicy": "no machines are there that a change could replace",
+    "aws:batch/jobQueue:JobQueue.jobStateTimeLimitActions": "moto forgets it; no job waits here for a machine",
     "docker-build:index:Image": "no container engine here; recorded with a digest of the build context's files",
 }

@@ -1,4 +1,4 @@
-"""Lambda functions and who may invoke them."""
+"""Lambda functions, who may invoke them, and the streams and queues that do."""
 
 from __future__ import annotations
 
@@ -54,6 +54,14 @@ TYPES: dict[str, TypeSpec] = {
             "codeSha256": "CodeSha256",
         },
         derive=_function_outputs,
+    ),
+    "aws:lambda/eventSourceMapping:EventSourceMapping": TypeSpec(
+        service="lambda",
+        operation="CreateEventSourceMapping",
+        id="UUID",
+        rename={"destinationConfig.onFailure.destinationArn": "Destination"},
+        outputs={"uuid": "UUID", "functionArn": "FunctionArn"},
+        derive=lambda made: {"arn": made.arn("lambda", f"event-source-mapping:{made.id}")},
     ),
     "aws:lambda/permission:Permission": TypeSpec(
         service="lambda",

@@ -98,6 +98,16 @@ TYPES: dict[str, TypeSpec] = {
         follow=(Follow(("retentionInDays",), retention),),
         derive=_log_group_outputs,
     ),
+    "aws:cloudwatch/logStream:LogStream": TypeSpec(
+        service="logs",
+        operation="CreateLogStream",
+        id="{name}",
+        rename={"name": "logStreamName"},
+        autoname=Autoname("name", limit=512),
+        derive=lambda made: {
+            "arn": made.arn("logs", f"log-group:{made.inputs['logGroupName']}:log-stream:{made.id}"),
+        },
+    ),
     "aws:cloudwatch/logResourcePolicy:LogResourcePolicy": TypeSpec(
         service="logs", operation="PutResourcePolicy", id="{policyName}", convert={"policyDocument": document}
     ),
@@ -127,7 +137,12 @@ TYPES: dict[str, TypeSpec] = {
         service="events",
         operation="PutTargets",
         id="{rule}-{targetId}",
-        rename={"targets.inputPath": "InputPath", "targets.deadLetterConfig": "DeadLetterConfig"},
+        rename={
+            "targets.inputPath": "InputPath",
+            "targets.deadLetterConfig": "DeadLetterConfig",
+            "targets.inputTransformer": "InputTransformer",
+            "targets.inputTransformer.inputPaths": "InputPathsMap",
+        },
         reshape=_target,
         autoname=Autoname("targetId", limit=64),
     ),

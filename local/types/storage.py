@@ -63,6 +63,26 @@ def _encryption(inputs: Inputs) -> Inputs:
     return {"bucket": inputs["bucket"], "serverSideEncryptionConfiguration": {"rules": rules}}
 
 
+def _notification(inputs: Inputs) -> Inputs:
+    """Each function with its filter as the API has it: two rules on an object's key."""
+    functions = inputs.get("lambdaFunctions", [])
+    if known(functions):
+        functions = [_told(each) for each in functions]
+    return {
+        "bucket": inputs["bucket"],
+        "notificationConfiguration": {"lambdaFunctionConfigurations": functions},
+    }
+
+
+def _told(function: Any) -> Any:
+    if not known(function):
+        return function
+    names = {"filterPrefix": "prefix", "filterSuffix": "suffix"}
+    rules = [{"name": rule, "value": function[name]} for name, rule in names.items() if name in function]
+    rest = {key: value for key, value in function.items() if key not in names}
+    return {**rest, "filter": {"key": {"filterRules": rules}}} if rules else rest
+
+
 def _bucket_part(operation: str, member: str, *, rename: Mapping[str, str] | None = None) -> TypeSpec:
     """A sub-resource of a bucket: everything but the bucket's name goes under one member."""
     return TypeSpec(service="s3", operation=operation, id="{bucket}", reshape=nest(member), rename=rename or {})
@@ -179,6 +199,9 @@ TYPES: dict[str, TypeSpec] = {
     ),
     "aws:s3/bucketLogging:BucketLogging": TypeSpec(
         service="s3", operation="PutBucketLogging", id="{bucket}", reshape=_logging
+    ),
+    "aws:s3/bucketNotification:BucketNotification": TypeSpec(
+        service="s3", operation="PutBucketNotificationConfiguration", id="{bucket}", reshape=_notification
     ),
     "aws:dynamodb/table:Table": TypeSpec(
         service="dynamodb",

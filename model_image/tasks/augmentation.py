@@ -17,7 +17,7 @@ from model_image.tasks.chat import chat_ids
 from model_image.tasks.completions import usage as generation_usage
 from model_image.tasks.generation import Ask, generate
 from model_image.tasks.keywords import WORD
-from model_image.tasks.texts import check_length, compute, count, usage
+from model_image.tasks.texts import check_length, compute, count, encode_texts, tokenise, usage
 
 _ROUNDS = 4
 _MASKED_PART = 0.15
@@ -41,9 +41,11 @@ async def augment_by_masks(model: ServedModel, request: AugmentRequest, meter: M
     """
     seed = secrets.randbits(63) if request.seed is None else request.seed
     data: list[AugmentEntry] = []
+    # One round of every text; most need no second one, and who has no budget for it is refused before any is computed.
+    await meter.reserve(request.n * sum(map(len, await tokenise(meter, encode_texts, model, request.texts))))
     for index, text in enumerate(request.texts):
         draw = random.Random(f"{seed}:{index}")
-        spans = await asyncio.to_thread(_spans, model, text, request.preserve, index=index)
+        spans = await asyncio.to_thread(replaceable, text, request.preserve)
         variants: dict[str, None] = {}
         for _ in range(_ROUNDS if spans else 1):
             wanted = request.n - len(variants)
@@ -51,7 +53,7 @@ async def augment_by_masks(model: ServedModel, request: AugmentRequest, meter: M
                 break
             masked = await asyncio.to_thread(_mask_some, model, text, spans, index=index, count=wanted, draw=draw)
             inputs = [entry.item for entry in masked]
-            count(meter, inputs)
+            await count(meter, inputs)
             results = await compute(model.mask_loop, inputs, meter)
             for variant in await asyncio.to_thread(_replace_all, model, text, masked, results, draw):
                 if variant != text:
@@ -81,12 +83,6 @@ def _folded(text: str) -> str:
 
 def _folded_character(character: str) -> str:
     return next((form for form in (character.casefold(), character.lower()) if len(form) == 1), character)
-
-
-def _spans(model: ServedModel, text: str, preserve: Sequence[str], *, index: int) -> list[tuple[int, int]]:
-    """As `replaceable`, of a text that fits the model. Raises ApiError."""
-    check_length(model, model.tokenizer.encode_plain(text).ids, index=index)
-    return replaceable(text, preserve)
 
 
 def _mask_some(
@@ -153,9 +149,9 @@ async def augment_by_generation(model: ServedModel, request: AugmentRequest, met
     chats = "chat" in model.tasks
     seed = secrets.randbits(62) if request.seed is None else request.seed
     data: list[AugmentEntry] = []
-    for index, text in enumerate(request.texts):
-        prompt = await asyncio.to_thread(_prompt, model, text, request.preserve, chats=chats)
-        room = await asyncio.to_thread(_room, model, prompt, text, index)
+    prompts = await tokenise(meter, _prompts, model, request, chats=chats)
+    await meter.reserve(sum(len(prompt) + request.n * room for prompt, room in prompts))  # one round of every text
+    for index, (text, (prompt, room)) in enumerate(zip(request.texts, prompts, strict=True)):
         variants: dict[str, None] = {}
         for turn in range(_ROUNDS):
             wanted = request.n - len(variants)
@@ -171,6 +167,7 @@ async def augment_by_generation(model: ServedModel, request: AugmentRequest, met
                 stops=("\n\n",) if chats else ("\n",),
             )
             meter.charge(ask.tokens)
+            await meter.reserve(ask.counted_tokens)
             for written in await _texts(model, ask, meter):
                 variant = _tidy(written) if chats else (text.rstrip() + " " + written.strip()).rstrip()
                 if variant and variant != text and keeps(text, variant, request.preserve):
@@ -182,6 +179,13 @@ async def augment_by_generation(model: ServedModel, request: AugmentRequest, met
 def keeps(text: str, variant: str, preserve: Sequence[str]) -> bool:
     """Whether every preserved term stands in the variant as often as in the text, to the letter."""
     return all(variant.count(term) >= text.count(term) for term in preserve)
+
+
+def _prompts(model: ServedModel, request: AugmentRequest, *, chats: bool) -> list[tuple[list[int], int]]:
+    """For every text its prompt and the room for a variant. Raises ApiError."""
+    prompts = [_prompt(model, text, request.preserve, chats=chats) for text in request.texts]
+    pairs = zip(prompts, request.texts, strict=True)
+    return [(prompt, _room(model, prompt, text, index)) for index, (prompt, text) in enumerate(pairs)]
 
 
 def _prompt(model: ServedModel, text: str, preserve: Sequence[str], *, chats: bool) -> list[int]:

@@ -48,7 +48,7 @@ class ChatTask:
             stops=request.stops,
             logprobs=(request.top_logprobs or 0) if request.logprobs else None,
         )
-        self.tokens = self._ask.tokens
+        self.tokens, self.counted_tokens = self._ask.tokens, self._ask.counted_tokens
         self._id = f"chatcmpl-{secrets.token_hex(12)}"
         self._created = int(time.time())
         self.finish_reason = "length"

@@ -48,7 +48,7 @@ class CompletionTask:
             logprobs=request.logprobs,
             score_prompts=bool(request.echo) and request.logprobs is not None,
         )
-        self.tokens = self._ask.tokens
+        self.tokens, self.counted_tokens = self._ask.tokens, self._ask.counted_tokens
         self._id = f"cmpl-{secrets.token_hex(12)}"
         self._created = int(time.time())
         self.finish_reason = "length"

@@ -14,7 +14,7 @@ from model_image.tasks.texts import check_length, compute, count, tokenise, usag
 async def embed(model: ServedModel, request: EmbeddingRequest, meter: Meter) -> EmbeddingList:
     """One vector per input. Raises ApiError."""
     inputs = await tokenise(meter, _encode, model, request)
-    count(meter, inputs)
+    await count(meter, inputs)
     vectors = await compute(model.embedding_loop, inputs, meter)
     as_base64 = request.encoding_format == "base64"
     return {

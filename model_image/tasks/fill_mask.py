@@ -20,7 +20,7 @@ async def fill(model: ServedModel, request: FillMaskRequest, meter: Meter) -> Fi
     texts = request.texts
     inputs = await tokenise(meter, lambda: [masked_input(model, text, index) for index, text in enumerate(texts)])
     _check_size(texts, inputs, request.top_k)
-    count(meter, inputs)
+    await count(meter, inputs)
     results = await compute(model.mask_loop, inputs, meter)
     data = await asyncio.to_thread(_entries, model, texts, results, request.top_k)
     return {"data": data, "model": model.name, "usage": usage(meter)}

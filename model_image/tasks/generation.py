@@ -55,7 +55,16 @@ class Ask:
     @property
     def tokens(self) -> int:
         """What it may come to cost: every choice's prompt and room."""
-        return self.n * (sum(len(prompt) for prompt in self.prompts) + sum(self.max_new_tokens))
+        return self.n * (self._prompt_tokens + sum(self.max_new_tokens))
+
+    @property
+    def counted_tokens(self) -> int:
+        """The most that may be counted: every prompt once, and every choice's room."""
+        return self._prompt_tokens + self.n * sum(self.max_new_tokens)
+
+    @property
+    def _prompt_tokens(self) -> int:
+        return sum(len(prompt) for prompt in self.prompts)
 
 
 @dataclass

@@ -49,7 +49,7 @@ async def extract(model: ServedModel, request: KeywordRequest, meter: Meter) -> 
     texts = request.texts
     shortest, longest = request.ngram_range
     documents = [EncoderInput(ids) for ids in await tokenise(meter, encode_texts, model, texts)]
-    count(meter, documents)
+    await count(meter, documents)
     # After the texts were found to fit the model: a long text has very many phrases.
     found = await asyncio.to_thread(lambda: [candidates(text, shortest, longest) for text in texts])
     data: list[KeywordEntry] = []

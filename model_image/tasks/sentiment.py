@@ -11,7 +11,7 @@ from model_image.tasks.texts import compute, count, encode_texts, tokenise, usag
 async def classify(model: ServedModel, request: SentimentRequest, meter: Meter) -> SentimentAnswer:
     """One label per text, with the probability of every label. Raises ApiError."""
     inputs = [EncoderInput(ids) for ids in await tokenise(meter, encode_texts, model, request.texts)]
-    count(meter, inputs)
+    await count(meter, inputs)
     results = await compute(model.classification_loop, inputs, meter)
     data = [_entry(index, dict(zip(model.labels, scores, strict=True))) for index, scores in enumerate(results)]
     return {"data": data, "model": model.name, "usage": usage(meter)}

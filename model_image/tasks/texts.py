@@ -43,10 +43,11 @@ async def tokenise(
     return result
 
 
-def count(meter: Meter, inputs: Sequence[EncoderInput]) -> None:
-    """Charges and counts the tokens of texts about to be computed. Raises ApiError where there is no room for them."""
+async def count(meter: Meter, inputs: Sequence[EncoderInput]) -> None:
+    """Charges, reserves and counts the tokens of texts about to be computed. Raises ApiError where there is no room."""
     tokens = sum(len(item.tokens) for item in inputs)
     meter.charge(tokens)
+    await meter.reserve(tokens)
     meter.read(tokens)
 
 

@@ -25,7 +25,11 @@ from model_image.train_recipe import TrainRecipe
 
 @dataclass(frozen=True)
 class Job:
-    """What one training is given, all of it checked; `scratch` is a directory that is gone afterwards."""
+    """
+    What one training is given, all of it checked; `scratch` is a directory that is gone afterwards.
+
+    Checkpoints that are kept when the artefact is made are for whoever publishes it to delete.
+    """
 
     recipe: TrainRecipe
     raw_recipe: object
@@ -38,6 +42,8 @@ class Job:
     scratch: Path
     checkpoints: Checkpoints
     as_json: bool
+    keeps_checkpoints: bool = False
+    report: Path | None = None
 
     @property
     def data_digest(self) -> str:
@@ -60,7 +66,7 @@ def build(job: Job) -> Manifest | None:
     rows.check()
     machine = Machine(recipe)
     try:
-        progress = Progress(model=recipe.name, as_json=job.as_json, is_silent=not machine.is_main)
+        progress = Progress(model=recipe.name, as_json=job.as_json, is_silent=not machine.is_main, report=job.report)
         progress.phase("preparing")
         with _artefact(job, machine) as building:
             task = _make_task(job, rows, machine)
@@ -70,7 +76,8 @@ def build(job: Job) -> Manifest | None:
             progress.phase("evaluating")
             metrics = _finish(job, rows, task, training, building)
             manifest = _seal(job, building, metrics, architecture=type(task.model).__name__)
-        job.checkpoints.clear()
+        if not job.keeps_checkpoints:
+            job.checkpoints.clear()
         progress.done(job.out / recipe.name / recipe.version, manifest.metrics)
         return manifest
     finally:

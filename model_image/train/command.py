@@ -3,24 +3,32 @@
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from model_image import places
-from model_image.artefacts import Manifest, digest_of, remove_abandoned, verify
-from model_image.errors import ArtefactError, ConfigError
+from model_image.artefacts import Manifest, digest_of, remove_abandoned, verify, write_atomically
+from model_image.errors import ArtefactError, ConfigError, GateError, Interrupted, ModelImageError
 from model_image.recipes import load_recipe, read_yaml
 from model_image.train.datasets import open_dataset
 from model_image.train.launch import start, torchrun_options
 from model_image.train_recipe import TrainRecipe, json_schema
+
+# The phases by which a --report says what stopped the training, and the exit codes of one that was told to stop.
+REFUSED, FAILED, STOPPED = "refused", "failed", "stopped"
+SIGNALLED = frozenset({128 + signal.SIGINT, 128 + signal.SIGTERM})
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments; directories default to those under MODELKEEP_HOME."""
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--config", type=Path, metavar="FILE", help="the training configuration (YAML)")
+    what.add_argument(
+        "--job", metavar="S3_URI", help="train what this configuration in the data bucket says, and publish it signed"
+    )
     what.add_argument("--schema", action="store_true", help="print the configuration's JSON schema, for editors")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the model goes to DIR/NAME/VERSION")
     parser.add_argument("--models", type=Path, metavar="DIR", help="where base models are; default: as --out")
@@ -31,12 +39,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep the state of training there; stopped by a signal or killed, the same command goes on from it",
     )
     parser.add_argument("--fresh", action="store_true", help="delete the checkpoints of this model and version first")
+    parser.add_argument(
+        "--keep-checkpoints", action="store_true", help="they stay when the model is made, for whoever publishes it"
+    )
     parser.add_argument("--production", type=Path, metavar="DIR", help="the artefact in production, to compare with")
     parser.add_argument("--json-progress", action="store_true", help="progress as JSON lines on stdout")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="how far it is, and what stopped it, as JSON")
 
 
 def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     """Train what the configuration says and return the exit code; raises ModelImageError."""
+    try:
+        return _run(arguments, argv)
+    except ModelImageError as error:
+        # Of the processes of one machine the first one speaks.
+        if arguments.report is not None and os.environ.get("LOCAL_RANK", "0") == "0":
+            value = {"phase": _phase(error), "reason": str(error)}
+            write_atomically(arguments.report, json.dumps(value).encode())
+        raise
+
+
+def _phase(error: ModelImageError) -> str:
+    if isinstance(error, GateError):
+        return REFUSED
+    return STOPPED if isinstance(error, Interrupted) else FAILED
+
+
+def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     if arguments.schema:
         sys.stdout.write(f"{json.dumps(json_schema(), indent=2)}\n")
         return 0
@@ -89,6 +118,8 @@ def _train(recipe: TrainRecipe, arguments: argparse.Namespace, *, out: Path, scr
             scratch=scratch,
             checkpoints=checkpoints,
             as_json=arguments.json_progress,
+            keeps_checkpoints=arguments.keep_checkpoints,
+            report=arguments.report,
         )
     )
 

@@ -1,7 +1,10 @@
 """More than one process: `train` runs torchrun, which starts it again once for each of them."""
 
+import ctypes
 import logging
 import os
+import signal
+import sys
 from collections.abc import Mapping, Sequence
 
 from model_image.errors import ConfigError
@@ -10,6 +13,7 @@ from model_image.train_recipe import Distribution
 PORT = 29500
 # A spot instance has two minutes: so long the processes may take to keep a checkpoint.
 SHUTDOWN_SECONDS = 110
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 def torchrun_options(
@@ -53,10 +57,20 @@ def start(options: Sequence[str], *, processes: int) -> int:
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         run(parse_args(list(options)))  # type: ignore[no-untyped-call]
     except ChildFailedError as error:
         return abs(error.get_first_failure()[1].exitcode)
     except SignalException as stopped:
         return 128 + int(stopped.sigval)
+    finally:  # torchrun leaves its own handlers behind
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return 0
+
+
+def end_with_torchrun(environment: Mapping[str, str]) -> None:
+    """On Linux a process that torchrun has started, in a session of its own, is killed when torchrun is gone."""
+    if "TORCHELASTIC_RUN_ID" in environment and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -44,10 +44,8 @@ def _text(path: Path) -> Iterator[Row]:
 
 
 def _parquet(path: Path) -> Iterator[Row]:
-    try:
-        import pyarrow.parquet  # noqa: PLC0415  (only Parquet needs it, which the server never reads)
-    except ImportError as error:
-        raise DataError(f"{path} is Parquet, which needs pyarrow: install modelkeep with its extra 'data'") from error
+    import pyarrow.parquet  # noqa: PLC0415  (only Parquet needs it, which the server never reads)
+
     try:
         for batch in pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=1024):
             yield from batch.to_pylist()

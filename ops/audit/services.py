@@ -14,6 +14,7 @@ SERVICES: Mapping[str, tuple[str, ...]] = {
     "dynamodb": ("dynamodb",),
     "ec2": ("ec2", "vpc"),
     "ecr": ("ecr",),
+    "glue": ("glue",),
     "iam": ("iam",),
     "kms": ("kms",),
     "lambda": ("awslambda",),
@@ -26,6 +27,7 @@ SERVICES: Mapping[str, tuple[str, ...]] = {
     "sqs": ("sqs",),
     "vpc": ("ec2", "vpc"),
     "wafv2": ("wafv2",),
+    "aws:kinesis/firehoseDeliveryStream:FirehoseDeliveryStream": ("firehose",),
     # Rules are of EventBridge, and prowler judges its buses alone.
     "aws:cloudwatch/eventRule:EventRule": (),
     "aws:cloudwatch/eventTarget:EventTarget": (),

@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 from model_image.signature import PublicKey, Signer
 
 ACCOUNT_ID, REGION = "123456789012", "eu-west-1"
-DENIALS = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
+DENIALS = frozenset({"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation"})
 CONTEXT = {"consumer": "nobody"}  # of what is encrypted for the tests under the consumers' key
 _MADE_BY_PULUMI = re.compile(r"-[0-9a-f]{7}$")
 
@@ -154,6 +154,36 @@ class Deployed:
         return dict(one)
 
     @property
+    def budgets_stream(self) -> str:
+        """The ARN of the stream of the budgets table."""
+        table = self.account.root("dynamodb").describe_table(TableName=self.output("budgets_table"))["Table"]
+        return str(table["LatestStreamArn"])
+
+    @property
+    def alarms_topic(self) -> str:
+        """The ARN of the topic that is told of alarms."""
+        return str(self.function("budget-alerts-function")["Environment"]["Variables"]["TOPIC_ARN"])
+
+    def queue(self, start: str) -> str:
+        """The address of the queue whose name starts like this."""
+        (url,) = self.account.root("sqs").list_queues(QueueNamePrefix=start)["QueueUrls"]
+        return str(url)
+
+    @cached_property
+    def training_clusters(self) -> list[str]:
+        """The ARNs of the clusters of ECS's that training machines join, which moto has."""
+        status = self.account.status
+        batch = boto3.client(
+            "batch",
+            endpoint_url=status["endpoints"]["batch"],
+            region_name=REGION,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+        found = batch.describe_compute_environments()["computeEnvironments"]
+        return [str(each["ecsClusterArn"]) for each in found]
+
+    @property
     def repository(self) -> str:
         return self.output("image_repository_url").partition("/")[2]
 
@@ -178,6 +208,7 @@ class Deployed:
         )["CiphertextBlob"]
         secret = root("secretsmanager").create_secret(Name="planted", SecretString="planted")
         self.planted["secret"] = secret["ARN"]
+        self.planted["topic"] = root("sns").create_topic(Name="planted")["TopicArn"]
         for parameter in ("/planted", self.output("promotions_parameter")):  # which moto has and ministack not yet
             root("ssm").put_parameter(Name=parameter, Value="{}", Type="String")
         root("logs").create_log_group(logGroupName="planted")

@@ -131,8 +131,12 @@ def write_stack_file(path: Path, *, models: Path, changes: Mapping[str, Any] | N
 
 @pytest.fixture(scope="session")
 def tiny_artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One tiny model of every kind, and a slow one, as artefacts that are what their recipes say, made once."""
-    home = tmp_path_factory.mktemp("tiny")
+    """The tiny models, made once."""
+    return make_tiny_artefacts(tmp_path_factory.mktemp("tiny"))
+
+
+def make_tiny_artefacts(home: Path) -> Path:
+    """One tiny model of every kind, and a slow one, as artefacts that are what their recipes say; gives `home` back."""
     models = home / "models"
     tiny_models.write_all(models)
     tiny_models.gpt2(models, name="slow-gpt2", context=1024, layers=24)
@@ -180,5 +184,19 @@ def stack(tmp_path_factory: pytest.TempPathFactory, tiny_artefacts: Path) -> Ite
     sandbox = make_sandbox(tmp_path_factory.mktemp("stack") / "home", tiny_artefacts)
     try:
         yield bring_up(sandbox)
+    finally:
+        take_down(sandbox)
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory, tiny_artefacts: Path) -> Iterator[RunningStack]:
+    """A stack of one instance with one small model, for tests that bring other versions to it."""
+    only = tmp_path_factory.mktemp("only")
+    (only / "models").mkdir()
+    (only / "models" / "tiny-gpt2").symlink_to(tiny_artefacts / "models" / "tiny-gpt2")
+    (only / "recipes").symlink_to(tiny_artefacts / "recipes")
+    sandbox = make_sandbox(tmp_path_factory.mktemp("promotion") / "home", only)
+    try:
+        yield bring_up(sandbox, changes={"fleet.min": 1})
     finally:
         take_down(sandbox)

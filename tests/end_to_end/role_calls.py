@@ -7,10 +7,14 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from lambdas.consumers import ConsumerStore
 from model_image.artefacts import fetch_from_s3
+from model_image.budget_rows import new_reservation
+from model_image.budget_table import BudgetTable
+from model_image.standing import Limits
 from tests.end_to_end.account import CONTEXT, Client, Deployed
 
 Call = Callable[[Client, Deployed], object]
@@ -29,6 +33,27 @@ def read_models(aws: Client, on: Deployed) -> None:
 
 def read_promotions(aws: Client, on: Deployed) -> None:
     aws("ssm").get_parameter(Name=on.output("promotions_parameter"))
+
+
+def keep_budget(aws: Client, on: Deployed) -> None:
+    """As a server does for a request, and for a consumer that asks what is left."""
+    table, now = BudgetTable(aws("dynamodb"), name=on.output("budgets_table")), time.time()
+    asked = new_reservation("nobody", 5, at=now, lifetime=60)
+    reservation, _ = table.reserve(asked, Limits(day=1000), at=now, enforced=True)
+    table.settle(reservation, 0, at=now)
+    table.standing("nobody", at=now)
+
+
+def send_usage(aws: Client, on: Deployed) -> None:
+    """As a server does for a request that took nothing."""
+    record = dict.fromkeys(("consumer", "plan", "model", "version", "task"), "nobody") | {
+        "time": "2020-01-01 00:00:00.000", "request_id": uuid.uuid4().hex, "status": 200, "code": None,
+        "prompt_tokens": 0, "completion_tokens": 0, "first_token_ms": None, "latency_ms": 1.0, "streamed": False,
+    }  # fmt: skip
+    answer = aws("firehose").put_record_batch(
+        DeliveryStreamName=on.output("usage_stream"), Records=[{"Data": json.dumps(record).encode() + b"\n"}]
+    )
+    assert not answer["FailedPutCount"]
 
 
 def change_promotions(aws: Client, on: Deployed) -> None:
@@ -80,11 +105,13 @@ def look_up_consumer(aws: Client, on: Deployed) -> None:
         dynamodb=aws("dynamodb"), kms=aws("kms"),
         consumers_table=on.output("consumers_table"), tokens_table=on.output("tokens_table"),
     )  # fmt: skip
-    token = store.token(on.planted["token_hash"])
+    token, frozen = store.token(on.planted["token_hash"])
     assert token is not None
+    assert not frozen
     consumer = store.consumer(token.consumer)
     assert consumer is not None
     assert store.gateway_key(consumer)
+    store.note_use(token, day=datetime.now(UTC).date().isoformat())
 
 
 def run_instances(aws: Client, on: Deployed) -> None:
@@ -204,8 +231,59 @@ def change_consumer(aws: Client, on: Deployed) -> None:
     aws("dynamodb").update_item(TableName=on.output("consumers_table"), Key={"id": {"S": "planted"}})
 
 
+def change_token(aws: Client, on: Deployed) -> None:
+    """Whoever writes when a token was used writes nothing else of it."""
+    aws("dynamodb").update_item(
+        TableName=on.output("tokens_table"), Key={"token_hash": {"S": "planted"}},
+        UpdateExpression="SET last_used = :now, #status = :status", ExpressionAttributeNames={"#status": "status"},
+        ExpressionAttributeValues={":now": {"S": "2026-01-01"}, ":status": {"S": "revoked"}},
+    )  # fmt: skip
+
+
+def read_token_by_writing(aws: Client, on: Deployed) -> None:
+    aws("dynamodb").update_item(
+        TableName=on.output("tokens_table"), Key={"token_hash": {"S": "planted"}}, ReturnValues="ALL_NEW",
+        UpdateExpression="SET last_used = :now", ExpressionAttributeValues={":now": {"S": "2026-01-01"}},
+    )  # fmt: skip
+
+
 def delete_token(aws: Client, on: Deployed) -> None:
     aws("dynamodb").delete_item(TableName=on.output("tokens_table"), Key={"token_hash": {"S": "planted"}})
+
+
+def find_budgets_stream(aws: Client, on: Deployed) -> None:
+    assert on.budgets_stream in [each["StreamArn"] for each in aws("dynamodbstreams").list_streams()["Streams"]]
+
+
+def tell_topic(aws: Client, on: Deployed) -> None:
+    aws("sns").publish(TopicArn=on.alarms_topic, Message="planted")
+
+
+def tell_other_topic(aws: Client, on: Deployed) -> None:
+    aws("sns").publish(TopicArn=on.planted["topic"], Message="planted")
+
+
+def keep_failed_change(aws: Client, on: Deployed) -> None:
+    aws("sqs").send_message(QueueUrl=on.queue("budget-alerts-failed"), MessageBody="planted")
+
+
+def take_failed_change(aws: Client, on: Deployed) -> None:
+    aws("sqs").receive_message(QueueUrl=on.queue("budget-alerts-failed"))
+
+
+def read_budget(aws: Client, on: Deployed) -> None:
+    key = {"consumer": {"S": "demo"}, "month": {"S": "2026-11"}}
+    aws("dynamodb").get_item(TableName=on.output("budgets_table"), Key=key)
+
+
+def forget_budget(aws: Client, on: Deployed) -> None:
+    key = {"consumer": {"S": "planted"}, "month": {"S": "2026-11"}}
+    aws("dynamodb").delete_item(TableName=on.output("budgets_table"), Key=key)
+
+
+def forge_usage(aws: Client, on: Deployed) -> None:
+    """A record that a consumer would be billed for, below the prefix of another year's."""
+    aws("s3").put_object(Bucket=on.output("results_bucket"), Key="usage/day=2020-01-01/planted", Body=b"planted")
 
 
 def encrypt_consumers_key(aws: Client, on: Deployed) -> None:

@@ -69,7 +69,43 @@ def failing_alarm(on: Deployed) -> str:
     return at("cloudwatch", f"alarm:{on.function('rollout-function')['Environment']['Variables']['ALARM']}")(on)
 
 
-VIA_LAMBDA = {"kms:ViaService": f"lambda.{REGION}.amazonaws.com"}
+def results_bucket(path: str = "") -> Where:
+    return lambda on: f"arn:aws:s3:::{on.output('results_bucket')}{path}"
+
+
+def results_key(on: Deployed) -> str:
+    return on.bucket_key(on.output("results_bucket"))
+
+
+def usage_table(on: Deployed) -> str:
+    return at("glue", f"table/{on.output('usage_table').replace('.', '/')}")(on)
+
+
+def delivery_log(on: Deployed) -> str:
+    """The one stream of its log group that Firehose writes to."""
+    return stream_of("usage-logs")(on).rpartition(":")[0] + ":delivery"
+
+
+def budgets_stream(on: Deployed) -> str:
+    return on.budgets_stream
+
+
+def budgets_key(on: Deployed) -> str:
+    table = on.account.root("dynamodb").describe_table(TableName=on.output("budgets_table"))["Table"]
+    return str(table["SSEDescription"]["KMSMasterKeyArn"])
+
+
+def topic_key(on: Deployed) -> str:
+    attributes = on.account.root("sns").get_topic_attributes(TopicArn=on.alarms_topic)["Attributes"]
+    return str(attributes["KmsMasterKeyId"])
+
+
+def via(service: str) -> dict[str, str]:
+    return {"kms:ViaService": f"{service}.{REGION}.amazonaws.com"}
+
+
+VIA_LAMBDA, VIA_DYNAMODB, VIA_S3, VIA_SNS, VIA_SQS = (via(each) for each in ("lambda", "dynamodb", "s3", "sns", "sqs"))
+READ_STREAM = ("DescribeStream", "GetRecords", "GetShardIterator")
 ANY_STREAM = at("logs", "log-group:of-somebody-else:log-stream:any")
 OTHER_GROUP = at("autoscaling", "autoScalingGroup:1:autoScalingGroupName/of-somebody-else")
 
@@ -119,6 +155,8 @@ CASES: Mapping[str, RoleCase] = {
         job={
             "read its models": calls.read_models,
             "read which versions were promoted": calls.read_promotions,
+            "keep a budget": calls.keep_budget,
+            "send a usage record": calls.send_usage,
             "write its logs": calls.writing_to("fleet-instance-logs"),
             "pull its image": calls.pull_image,
             "tell the group that it is ready": calls.complete_launch,
@@ -129,6 +167,8 @@ CASES: Mapping[str, RoleCase] = {
             "read the canary's token": calls.read_canarys_token,
             "delete a model": calls.delete_model,
             "promote a model": calls.change_promotions,
+            "forget a budget": calls.forget_budget,
+            "forge a usage record": calls.forge_usage,
             "read what is no model of the settings": calls.read_other_object,
             "push an image": calls.push_image,
             "delete its logs": calls.deleting_logs("fleet-instance-logs"),
@@ -146,12 +186,14 @@ CASES: Mapping[str, RoleCase] = {
     "authorizer": RoleCase(
         trusts="lambda.amazonaws.com",
         job={
-            "look a consumer up": calls.look_up_consumer,
+            "look a consumer up, and note that its token was used": calls.look_up_consumer,
             "write its logs": calls.writing_to("functions-authorizer-logs"),
         },
         forbidden={
             **EVERYBODYS,
             "change a consumer": calls.change_consumer,
+            "change a token": calls.change_token,
+            "read a token by writing it": calls.read_token_by_writing,
             "encrypt for a consumer": calls.encrypt_consumers_key,
             "read the canary's token": calls.read_canarys_token,
             "read a model": calls.read_other_object,
@@ -212,6 +254,78 @@ CASES: Mapping[str, RoleCase] = {
             "RefreshGroup": "ministack has no such operation",
             "LookAtAlarm": "Auto Scaling asks for it of whoever starts the refresh",
         },
+    ),
+    "budget-alerts": RoleCase(
+        trusts="lambda.amazonaws.com",
+        job={
+            "find the stream of budgets": calls.find_budgets_stream,
+            "tell the topic": calls.tell_topic,
+            "keep what failed": calls.keep_failed_change,
+            "write its logs": calls.writing_to("budget-alerts-logs"),
+        },
+        forbidden={
+            **EVERYBODYS,
+            "read a budget": calls.read_budget,
+            "forget a budget": calls.forget_budget,
+            "forge a usage record": calls.forge_usage,
+            "tell another topic": calls.tell_other_topic,
+            "take what failed": calls.take_failed_change,
+            "read the canary's token": calls.read_canarys_token,
+            "delete its logs": calls.deleting_logs("budget-alerts-logs"),
+            "take on the instances' role": calls.assuming("instance"),
+            "widen its own policy": calls.widening("budget-alerts"),
+        },
+        may=(
+            *functions_may("budget-alerts-function"),
+            *(Question(f"dynamodb:{each}", budgets_stream) for each in READ_STREAM),
+            Question("kms:Decrypt", budgets_key, VIA_DYNAMODB),
+            Question("kms:Decrypt", topic_key, VIA_SNS),
+            Question("kms:GenerateDataKey", topic_key, VIA_SNS),
+            Question("kms:Decrypt", environment_key("budget-alerts-function"), VIA_SQS),
+            Question("kms:GenerateDataKey", environment_key("budget-alerts-function"), VIA_SQS),
+        ),
+        may_not=(
+            *functions_may_not("budget-alerts-function"),
+            Question("dynamodb:GetRecords", at("dynamodb", "table/of-somebody-else/stream/any")),
+            Question("kms:Decrypt", budgets_key),
+            Question("kms:Decrypt", topic_key),
+        ),
+        not_made={
+            **FUNCTIONS_NOT_MADE,
+            "ReadChanges": "ministack does not name the stream where it evaluates a call that reads it",
+            "DecryptChanges": "ministack asks for a table's key at its items alone",
+            "EncryptMessages": "ministack does not encrypt a topic's messages",
+            "EncryptFailed": "ministack does not encrypt a queue's messages",
+        },
+    ),
+    "usage-role": RoleCase(
+        trusts="firehose.amazonaws.com",
+        may=(
+            *(Question(f"glue:{each}", usage_table) for each in ("GetTable", "GetTableVersion", "GetTableVersions")),
+            Question("s3:GetBucketLocation", results_bucket()),
+            Question("s3:ListBucket", results_bucket()),
+            Question("s3:ListBucketMultipartUploads", results_bucket()),
+            Question("s3:PutObject", results_bucket("/usage/day=2026-11-24/any")),
+            Question("s3:AbortMultipartUpload", results_bucket("/usage-errors/any")),
+            Question("s3:GetObject", results_bucket("/usage/day=2026-11-24/any")),
+            Question("kms:GenerateDataKey", results_key, VIA_S3),
+            Question("kms:Decrypt", results_key, VIA_S3),
+            Question("logs:PutLogEvents", delivery_log),
+        ),
+        may_not=(
+            Question("s3:PutObject", results_bucket("/training/any")),
+            Question("s3:GetObject", results_bucket("/training/any")),
+            Question("s3:DeleteObject", results_bucket("/usage/any")),
+            Question("s3:PutObject", lambda on: f"arn:aws:s3:::{on.output('model_bucket')}/usage/any"),
+            Question("glue:UpdateTable", usage_table),
+            Question("glue:GetTable", at("glue", "table/somebody/elses")),
+            Question("kms:Decrypt", results_key),
+            Question("logs:PutLogEvents", ANY_STREAM),
+        ),
+        not_made=dict.fromkeys(
+            ("ReadSchema", "FindBucket", "WriteObjects", "EncryptObjects", "LookAtStored", "WriteLogs"),
+            "ministack's Firehose takes on no role",
+        ),
     ),
     "canary-schedule-role": RoleCase(
         trusts="scheduler.amazonaws.com",

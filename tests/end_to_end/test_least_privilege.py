@@ -19,12 +19,16 @@ from ministack.core.iam_evaluator import EvalContext, evaluate, parse_policy_doc
 from lambdas import tokens
 from local.layout import find_layout
 from local.stack import read_status
+from model_image.budget_table import BudgetError
 from model_image.errors import ArtefactError
 from tests.end_to_end.account import ACCOUNT_ID, REGION, Account, Client, Credentials, Deployed, denied
 from tests.end_to_end.conftest import RunningStack
 from tests.end_to_end.role_calls import NO_TOKEN
-from tests.end_to_end.role_cases import CASES, Question, RoleCase
+from tests.end_to_end.role_cases import CASES as OTHERS
+from tests.end_to_end.role_cases import Question, RoleCase
+from tests.end_to_end.training_cases import CASES as OF_TRAINING
 
+CASES = {**OTHERS, **OF_TRAINING}
 ACTING = [name for name, case in CASES.items() if case.job]
 FORBIDDEN = [(name, what) for name, case in CASES.items() for what in case.forbidden]
 LEAST_FORBIDDEN = 5
@@ -56,7 +60,9 @@ def environment_of(pid: int) -> dict[str, str]:
 
 
 def test_every_role_of_the_stack_has_a_case(on: Deployed) -> None:
-    assert on.account.roles().keys() == CASES.keys(), "a role without a case: add one to tests/end_to_end/role_cases.py"
+    assert on.account.roles().keys() == CASES.keys(), (
+        "a role without a case: add one to role_cases.py or training_cases.py"
+    )
 
 
 def test_every_function_has_a_role_that_acts(on: Deployed) -> None:
@@ -177,7 +183,7 @@ def refuses(call: Any, aws: Client, on: Deployed) -> bool:
     """Whether the account denies the call; any other failure is one of the test."""
     try:
         call(aws, on)
-    except (ClientError, ArtefactError) as error:
+    except (ClientError, ArtefactError, BudgetError) as error:
         cause = error if isinstance(error, ClientError) else error.__cause__
         if not isinstance(cause, ClientError) or not denied(cause):
             raise

@@ -23,28 +23,15 @@ from ops.errors import OpsError
 from ops.models_command import app
 from ops.targets import find_target
 from tests import tiny_models
-from tests.end_to_end.conftest import RunningStack, bring_up, make_sandbox, take_down
+from tests.end_to_end.conftest import RunningStack
 from tests.signing import SigningKey
 
 MODEL = "tiny-gpt2"
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, tiny_artefacts: Path) -> Iterator[RunningStack]:
-    """A stack of one instance with one small model; commands of this process are for its home."""
-    only = tmp_path_factory.mktemp("only")
-    (only / "models").mkdir()
-    (only / "models" / MODEL).symlink_to(tiny_artefacts / "models" / MODEL)
-    (only / "recipes").symlink_to(tiny_artefacts / "recipes")
-    sandbox = make_sandbox(tmp_path_factory.mktemp("promotion") / "home", only)
-    try:
-        yield bring_up(sandbox, changes={"fleet.min": 1})
-    finally:
-        take_down(sandbox)
-
-
 @pytest.fixture(autouse=True)
 def _home(running: RunningStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands of this process are for the running stack."""
     monkeypatch.setenv("MODELKEEP_HOME", str(running.sandbox.home))
 
 

@@ -12,6 +12,7 @@ from lambdas.canary import CALLS
 Values = dict[str, Any]
 TRUST = {"truststore_uri": "s3://example-trust/clients.pem", "truststore_version": "abc.DEF_1"}
 DOMAIN = {"timeout_seconds": 60, "domain": "models.example.com"}
+OIDC = {"issuer": "https://login.example.com/staff", "audience": "api://models", "plans": {"staff": "demo"}}
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,35 @@ DOMAIN = {"timeout_seconds": 60, "domain": "models.example.com"}
             "api",
             {**DOMAIN, "mutual_tls": {"truststore_uri": "s3://example-trust/a.pem"}},
             "modelkeep:api.mutual_tls.truststore_version is missing",
+        ),
+        (
+            "api",
+            {**DOMAIN, "authorizer_cache_seconds": -1},
+            "modelkeep:api.authorizer_cache_seconds: -1 should be greater",
+        ),
+        ("api", {**DOMAIN, "authorizer_cache_seconds": 3601}, "3601 should be less than or equal to 3600"),
+        ("api", {**DOMAIN, "oidc": {**OIDC, "issuer": "http://login.example.com"}}, "is no https address without"),
+        (
+            "api",
+            {**DOMAIN, "oidc": {**OIDC, "jwks_uri": "https://a:b@example.com/keys"}},
+            "is no https address without",
+        ),
+        ("api", {**DOMAIN, "oidc": {**OIDC, "audience": "a\nb"}}, "is no text of a claim"),
+        ("api", {**DOMAIN, "oidc": {**OIDC, "plans": {}}}, "modelkeep:api.oidc.plans"),
+        (
+            "api",
+            {**DOMAIN, "oidc": {**OIDC, "plans": {f"group-{number}": "demo" for number in range(200)}}},
+            "characters, and a function's variables have room for 2048; name fewer groups in plans",
+        ),
+        (
+            "api",
+            {**DOMAIN, "oidc": {**OIDC, "plans": {"staff": "platinum"}}},
+            "api.oidc.plans names platinum, which plans has not; name one of demo, trickle, sample",
+        ),
+        (
+            "plans.demo.tokens_per_month",
+            999_999,
+            "tokens_per_month 999999 is below tokens_per_day 1000000; raise the first or lower the second",
         ),
         ("canary", {"model": "nobody"}, "modelkeep: canary.model nobody is not among models; name one of them"),
         (

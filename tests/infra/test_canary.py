@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from infra.components.canary import secret_statements
-from infra.components.functions import code_files
+from infra.components.python_function import code_files
 from infra.settings import parse_settings
 from infra.site import Site
 from tests.infra.conftest import ROOT, Graph, graph_of

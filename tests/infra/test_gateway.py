@@ -2,7 +2,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import botocore.session
 import jsonschema
@@ -13,12 +13,17 @@ from hypothesis import strategies as st
 
 from infra import openapi, request_models
 from infra.components.documentation import parts, version_of
+from infra.components.functions import authorizer_variables
 from infra.components.gateway import policy_statements
 from infra.components.method import FORWARDED
 from infra.components.stage import ACCESS_LOG_FORMAT, masking_policy, route_throttles, stage_throttle
-from infra.gateway_responses import REQUEST_ID_HEADER, RESPONSES
+from infra.field_types import Task
+from infra.gateway_responses import REFUSAL_CODE, REFUSAL_MESSAGE, REQUEST_ID_HEADER, RESPONSES
 from infra.routes import ROUTES, Route, resource_paths
 from infra.settings import parse_settings
+from lambdas import refusals
+from lambdas.environment import AuthorizerEnvironment
+from lambdas.oidc import OidcSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = {"$ref": "#/s/Body"}
@@ -119,8 +124,9 @@ def test_every_answer_of_the_gateway_has_openais_shape() -> None:
     for response in RESPONSES:
         error = json.loads(response.template())["error"]
         assert set(error) == {"message", "type", "param", "code"}
-        # A variable could bring a body's text, or a quote that breaks the JSON.
-        assert "$" not in response.template()
+        # A variable could bring a body's text, or a quote that breaks the JSON; the authorizer's bring neither.
+        variables = set(re.findall(r"\$[A-Za-z._]+", response.template()))
+        assert variables == ({REFUSAL_CODE, REFUSAL_MESSAGE} if response.said_by_authorizer else set())
         assert response.headers()[REQUEST_ID_HEADER] == "context.requestId"
         assert ("gatewayresponse.header.Retry-After" in response.headers()) is (response.status == 429)
 
@@ -134,10 +140,11 @@ def test_the_access_log_holds_no_body_header_or_error_text() -> None:
 
 
 def test_clients_cannot_set_the_servers_headers_and_their_token_stays_behind() -> None:
-    headers = {"consumer", "plan", "models", "tasks", "request-id"}
+    headers = {"consumer", "plan", "models", "tasks", "tokens-per-day", "tokens-per-month", "request-id"}
     assert {f"x-modelkeep-{each}" for each in headers} <= set(FORWARDED)
-    assert not FORWARDED["Authorization"].startswith(("method.", "context."))
-    assert all(value.startswith("context.") for header, value in FORWARDED.items() if header != "Authorization")
+    tokens = {name: FORWARDED[name] for name in ("Authorization", "x-api-key")}
+    assert set(tokens.values()) == {"'withheld'"}
+    assert all(value.startswith("context.") for header, value in FORWARDED.items() if header not in tokens)
 
 
 def test_the_resource_policy_names_every_route_and_fits(resolve: Any) -> None:
@@ -264,3 +271,56 @@ def test_the_execution_log_is_the_stacks_own_group_and_the_stage_waits_for_it(gr
     assert "documentationVersion:DocumentationVersion" in " ".join(
         stage["property_dependencies"]["documentationVersion"]
     )
+
+
+class TestAuthorizer:
+    Changed = Callable[[Callable[[dict[str, Any]], None]], Any]
+
+    def test_what_it_says_to_a_denied_caller_is_json_as_it_is(self) -> None:
+        for refusal in vars(refusals).values():
+            if isinstance(refusal, refusals.Refusal):
+                assert re.fullmatch(r"[a-z_]+", refusal.code)
+                assert re.fullmatch(r"[A-Za-z0-9 ,;:.']+", refusal.message)
+
+    def test_it_is_told_of_every_plan_and_route(self, values: dict[str, Any]) -> None:
+        values["plans"]["demo"]["tokens_per_month"] = 9_000_000
+        values["canary"] = {"model": "minilm-l6"}
+        read = AuthorizerEnvironment.read(
+            {"STACK": "s", "CONSUMERS_TABLE": "c", "TOKENS_TABLE": "t", **authorizer_variables(parse_settings(values))}
+        )
+        assert set(read.plans) == {*values["plans"], "canary"}
+        assert read.plans["demo"] == {"tokens_per_day": "1000000", "tokens_per_month": "9000000"}
+        assert read.plans["trickle"]["tokens_per_month"] == "*"
+        assert [(each.pattern, each.task) for each in read.routes] == [(each.pattern, each.task) for each in ROUTES]
+        assert {each.task for each in read.routes} == {None, *get_args(Task)}
+        assert read.oidc is None
+
+    def test_a_provider_reaches_it_as_it_is_set(self, values: dict[str, Any]) -> None:
+        values["api"]["oidc"] = {
+            "issuer": "https://login.example.com/staff", "audience": "api://x", "plans": {"ML engineers": "demo"},
+        }  # fmt: skip
+        found = OidcSettings.read(json.loads(authorizer_variables(parse_settings(values))["OIDC"]))
+        assert (found.issuer, found.jwks_uri, found.group_claim) == ("https://login.example.com/staff", None, "groups")
+        assert found.plans == {"ML engineers": "demo"}
+
+    @pytest.mark.parametrize(("seconds", "header"), [(0, False), (1, True), (3600, True)])
+    def test_answers_are_kept_by_token_and_address_or_not_at_all(
+        self, changed_graph: Changed, seconds: int, header: bool
+    ) -> None:
+        graph = changed_graph(lambda config: config["modelkeep:api"].update(authorizer_cache_seconds=seconds))
+        authorizer = graph.one("authorizer:Authorizer")["inputs"]
+        assert authorizer["authorizerResultTtlInSeconds"] == seconds == graph.outputs["authorizer_cache_seconds"]
+        sources = authorizer["identitySource"].split(", ")
+        assert "context.identity.sourceIp" in sources
+        assert ("method.request.header.Authorization" in sources) is header
+
+    def test_it_writes_one_attribute_and_reads_by_key_alone(self, graph: Any) -> None:
+        (policy,) = [
+            each for each in graph.of_type("rolePolicy:RolePolicy") if each["name"] == "functions-authorizer-policy"
+        ]
+        statements = {each["Sid"]: each for each in policy["inputs"]["policy"]["Statement"]}
+        written = statements["NoteUse"]
+        assert written["Action"] == ["dynamodb:UpdateItem"]
+        assert written["Condition"]["ForAllValues:StringEquals"] == {"dynamodb:Attributes": ["token_hash", "last_used"]}
+        actions = {action for each in statements.values() for action in each["Action"] if "dynamodb" in action}
+        assert actions == {"dynamodb:UpdateItem", "dynamodb:GetItem", "dynamodb:BatchGetItem"}

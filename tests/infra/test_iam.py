@@ -112,7 +112,7 @@ def test_calls_at_an_endpoint_are_this_accounts_to_what_is_this_accounts(site: S
     passing = endpoint_policies.interface_statements(site, repository_arns=[foreign])
     assert set(passing) == {
         "ecr.api", "ecr.dkr", "logs", "monitoring", "kms", "sts", "sqs", "secretsmanager", "autoscaling", "ssm",
-        "ec2messages",
+        "ec2messages", "kinesis-firehose", "ecs", "ecs-agent", "ecs-telemetry",
     }  # fmt: skip
     unnamed = set()
     for each in (each for statements in passing.values() for each in statements):
@@ -123,7 +123,7 @@ def test_calls_at_an_endpoint_are_this_accounts_to_what_is_this_accounts(site: S
         else:
             assert all(":123456789012:" in arn or arn == foreign for arn in plain["Resource"]), each.sid
     # Of these AWS knows no resource, so that the caller's account is the limit.
-    assert unnamed == {"RegistryLogin", "Measure", "WhoAmI", "Agent", "AgentMessages"}
+    assert unnamed == {"RegistryLogin", "Measure", "WhoAmI", "Agent", "AgentMessages", "FindAgentEndpoint"}
 
 
 def test_whoever_administers_the_secrets_key_cannot_use_it(site: Site) -> None:

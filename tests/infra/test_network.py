@@ -52,7 +52,7 @@ def test_the_services_of_the_issue_are_reached_without_the_internet(graph: Any) 
     assert {name for name, kind in services.items() if kind == "Gateway"} == {"s3", "dynamodb"}
     assert {name for name, kind in services.items() if kind == "Interface"} == {
         "ecr.api", "ecr.dkr", "logs", "monitoring", "ssm", "kms", "sts", "sqs", "secretsmanager", "autoscaling",
-        "ec2messages",
+        "ec2messages", "kinesis-firehose", "ecs", "ecs-agent", "ecs-telemetry",
     }  # fmt: skip
 
 

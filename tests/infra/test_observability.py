@@ -17,7 +17,7 @@ from tests.infra.conftest import ROOT
 
 WATCHED = {
     "server-errors", "latency", "first-token", "throttled", "unhealthy-hosts", "queue", "authorizer-errors",
-    "authorizer-throttles",
+    "authorizer-throttles", "budget-failures", "usage-lost",
 }  # fmt: skip
 
 

@@ -143,8 +143,8 @@ def test_the_images_variant_follows_the_instance_types(values: Values, instance_
         ("plans.demo.rate", "modelkeep:plans.demo.rate is not a setting; did you mean rate_per_second?"),
         (
             "api.zzz",
-            "modelkeep:api.zzz is not a setting; remove it, the settings here are domain, hosted_zone_id, "
-            "minimum_tls, mutual_tls, timeout_seconds",
+            "modelkeep:api.zzz is not a setting; remove it, the settings here are authorizer_cache_seconds, "
+            "budget_failure, domain, hosted_zone_id, minimum_tls, mutual_tls, oidc, timeout_seconds",
         ),
     ],
 )

@@ -45,17 +45,23 @@ class TestLifecycle:
     def test_old_versions_parts_and_markers_go(self, graph: Any) -> None:
         for bucket in graph.of_type(BUCKET_TYPE):
             (lifecycle,) = graph.referring(":BucketLifecycleConfiguration", "bucket", bucket)
-            (rule,) = inputs(lifecycle)["rules"]
+            rule = inputs(lifecycle)["rules"][0]
             assert rule["noncurrentVersionExpiration"] == {"noncurrentDays": 90}
             assert rule["abortIncompleteMultipartUpload"] == {"daysAfterInitiation": 7}
             assert set(rule["expiration"]) in ({"days"}, {"expiredObjectDeleteMarker"})
 
-    def test_results_are_kept_for_as_long_as_the_settings_say(self, graphs: dict[str, Any]) -> None:
+    def test_results_are_kept_for_as_long_as_the_settings_say_and_usage_longer(self, graphs: dict[str, Any]) -> None:
         days = {}
         for stack, graph in graphs.items():
-            (rule,) = inputs(named(graph, ":BucketLifecycleConfiguration", "storage-results-lifecycle"))["rules"]
-            days[stack] = rule["expiration"]["days"]
-        assert days == {"local": 1, "dev": 7, "staging": 30, "prod": 30}
+            lifecycle = named(graph, ":BucketLifecycleConfiguration", "storage-results-lifecycle")
+            whole, *rules = inputs(lifecycle)["rules"]
+            assert "days" not in whole["expiration"]  # it would hold for usage, too
+            days[stack] = {rule["filter"]["prefix"]: rule["expiration"]["days"] for rule in rules}
+        assert {stack: each["batches/"] for stack, each in days.items()} == {
+            "local": 1, "dev": 7, "staging": 30, "prod": 30,
+        }  # fmt: skip
+        assert all(each["training/"] == each["batches/"] for each in days.values())
+        assert all(each["usage/"] == each["usage-errors/"] == 400 for each in days.values())
 
 
 class TestProtection:

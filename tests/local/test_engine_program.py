@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,7 @@ def test_the_fleet_has_instances_with_the_rendered_user_data(deployed: Deploymen
         "AutoScalingGroups"
     ][0]
     assert len(group["Instances"]) == group["DesiredCapacity"] >= 1
-    template = next(record for record in deployed.resources if record.type == "aws:ec2/launchTemplate:LaunchTemplate")
+    template = deployed.resource("aws:ec2/launchTemplate:LaunchTemplate", "fleet-instance-template")
     versions = emulators.client("ec2").describe_launch_template_versions(LaunchTemplateId=template.id, Versions=["1"])
     data = versions["LaunchTemplateVersions"][0]["LaunchTemplateData"]
     assert data["UserData"] == template.inputs["userData"]
@@ -139,6 +140,79 @@ def test_usage_plans_carry_throttle_and_quota(deployed: Deployment, emulators: E
         kept = emulators.client("apigateway").get_usage_plan(usagePlanId=plan_id)
         assert kept["throttle"] == {"rateLimit": plans[name]["rate_per_second"], "burstLimit": plans[name]["burst"]}
         assert (kept["quota"]["limit"], kept["quota"]["period"]) == (plans[name]["requests_per_day"], "DAY")
+
+
+def test_a_configuration_in_the_data_bucket_becomes_a_job(deployed: Deployment, emulators: Emulators) -> None:
+    """By the bucket's event and the function, which both run here; and a second event of it becomes no second job."""
+    bucket, queue = deployed.outputs["data_bucket"], deployed.outputs["training_queue"]
+    batch = emulators.client("batch")
+    emulators.client("s3").put_object(Bucket=bucket, Key="training/not-one.txt", Body=b"x")
+    emulators.client("s3").put_object(Bucket=bucket, Key="training/gpt2-2.yaml", Body=b"kind: train\n")
+    deadline = time.monotonic() + 30
+    while not (found := batch.list_jobs(jobQueue=queue)["jobSummaryList"]):
+        assert time.monotonic() < deadline, "no job within 30 s"
+        time.sleep(0.2)
+    (job,) = batch.describe_jobs(jobs=[each["jobId"] for each in found])["jobs"]
+    assert (job["jobName"], job["status"]) == ("gpt2-2", "RUNNABLE")
+    assert job["parameters"] == {"config": f"s3://{bucket}/training/gpt2-2.yaml"}
+    definition = deployed.resource("aws:batch/jobDefinition:JobDefinition", "training-job-single")
+    assert job["jobDefinition"] == definition.outputs["arn"]
+    variables = {each["name"]: each["value"] for each in job["container"]["environment"]}
+    assert variables["MODELKEEP_DATA_BUCKET"] == bucket
+    assert variables["MODELKEEP_SIGNING_KEY"] == deployed.outputs["signing_key_arn"]
+
+    function = deployed.resource("aws:lambda/function:Function", "training-start-function").id
+    again = {
+        "bucket": {"name": bucket},
+        "object": {"key": "training/gpt2-2.yaml", "versionId": job["tags"]["config-version"]},
+    }
+    answer = emulators.client("lambda").invoke(FunctionName=function, Payload=json.dumps({"Records": [{"s3": again}]}))
+    assert [(each["job"], each["new"]) for each in json.loads(answer["Payload"].read())] == [(job["jobId"], False)]
+
+
+def test_how_a_job_ended_is_told_and_every_state_is_kept(deployed: Deployment, emulators: Emulators) -> None:
+    topic = deployed.resource("aws:sns/topic:Topic", "observability-alarms").outputs["arn"]
+    queue = emulators.client("sqs").create_queue(QueueName="told-of-training")["QueueUrl"]
+    sqs = emulators.client("sqs")
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    lets = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [{**lets, "Resource": arn}]})
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": policy})
+    emulators.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    detail = {
+        "jobName": "gpt2-2",
+        "jobId": "0123",
+        "jobQueue": deployed.resource("aws:batch/jobQueue:JobQueue", "training-on-demand-queue").outputs["arn"],
+        "statusReason": "Essential container in task exited",
+    }
+    for status in ("RUNNING", "FAILED"):
+        entry = {"Source": "aws.batch", "DetailType": "Batch Job State Change"}
+        event = {**entry, "Detail": json.dumps({**detail, "status": status})}
+        assert emulators.client("events").put_events(Entries=[event])["FailedEntryCount"] == 0
+    messages = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=5, MaxNumberOfMessages=10)
+    (message,) = messages["Messages"]
+    told = json.loads(message["Body"])["Message"]
+    assert "Training of gpt2-2 in stack local: FAILED. Essential container in task exited RUNBOOK: read " in told
+    assert "training/gpt2-2/ of the results bucket" in told
+    kept = emulators.client("logs").filter_log_events(logGroupName="/aws/events/modelkeep-local-training")["events"]
+    assert {json.loads(each["message"])["detail"]["status"] for each in kept} >= {"RUNNING", "FAILED"}
+
+
+def test_a_job_of_several_nodes_has_its_definition_with_both_queues_machines(
+    deployed: Deployment, emulators: Emulators
+) -> None:
+    batch = emulators.client("batch")
+    name = deployed.resource("aws:batch/jobDefinition:JobDefinition", "training-job-multi-node").outputs["name"]
+    (definition,) = batch.describe_job_definitions(jobDefinitionName=name)["jobDefinitions"]
+    (nodes,) = definition["nodeProperties"]["nodeRangeProperties"]
+    assert (definition["type"], nodes["targetNodes"]) == ("multinode", "0:")
+    assert nodes["container"]["readonlyRootFilesystem"] is True
+    kinds = {
+        each["computeResources"]["type"]: each["state"]
+        for each in batch.describe_compute_environments()["computeEnvironments"]
+        if each["computeEnvironmentName"].startswith("training-")
+    }
+    assert kinds == {"EC2": "ENABLED", "SPOT": "DISABLED"}
 
 
 def _changed(tmp_path: Path, change: Callable[[dict[str, Any]], None]) -> Path:

@@ -176,3 +176,52 @@ def test_metrics_are_limited_by_their_namespace(role: Role) -> None:
     cloudwatch.put_metric_data(Namespace="modelkeep", MetricData=data)
     with denied():
         cloudwatch.put_metric_data(Namespace="AWS/EC2", MetricData=data)
+
+
+def test_a_key_that_signs_digests_by_one_algorithm_signs_nothing_else(emulators: Emulators, role: Role) -> None:
+    conditions = {"kms:SigningAlgorithm": "ECDSA_SHA_256", "kms:MessageType": "DIGEST"}
+    policy = {**allow("kms:Sign", StringEquals=conditions), "Principal": ROOT}
+    key = emulators.client("kms").create_key(
+        KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY", Policy=text(policy)
+    )["KeyMetadata"]["Arn"]  # fmt: skip
+    aws = role(allow("kms:Sign", key))
+    asked = {"KeyId": key, "Message": bytes(32), "SigningAlgorithm": "ECDSA_SHA_256"}
+    assert aws("kms").sign(**asked, MessageType="DIGEST")["Signature"]
+    with denied():
+        aws("kms").sign(**asked, MessageType="RAW")
+
+
+def test_a_service_takes_on_a_role_for_its_own_account_alone(emulators: Emulators) -> None:
+    iam, sts = emulators.client("iam"), emulators.client("sts")
+    for account, name in ((ACCOUNT_ID, "own-account"), ("999999999999", "other-account")):
+        trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "ecs-tasks.amazonaws.com"}}
+        trust["Condition"] = {"StringEquals": {"aws:SourceAccount": account}}
+        iam.create_role(RoleName=name, AssumeRolePolicyDocument=text(trust))
+    assert sts.assume_role(RoleArn=f"arn:aws:iam::{ACCOUNT_ID}:role/own-account", RoleSessionName="it")["Credentials"]
+    with denied():
+        sts.assume_role(RoleArn=f"arn:aws:iam::{ACCOUNT_ID}:role/other-account", RoleSessionName="it")
+
+
+def test_an_update_writes_the_attributes_that_a_policy_names(emulators: Emulators, role: Role) -> None:
+    emulators.client("dynamodb").create_table(
+        TableName="held", BillingMode="PAY_PER_REQUEST", KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+    )  # fmt: skip
+    policy = allow("dynamodb:UpdateItem", f"arn:aws:dynamodb:{REGION}:{ACCOUNT_ID}:table/held")
+    policy["Condition"] = {
+        "ForAllValues:StringEquals": {"dynamodb:Attributes": ["id", "used"]},
+        "StringEqualsIfExists": {"dynamodb:ReturnValues": "NONE"},
+    }
+    update = role(policy)("dynamodb").update_item
+    place = {"TableName": "held", "Key": {"id": {"S": "a"}}, "ExpressionAttributeValues": {":v": {"S": "status"}}}
+    update(**place, UpdateExpression="SET used = :v", ConditionExpression="attribute_not_exists(used) OR used < :v")
+    update(**place, UpdateExpression="set #u = :v", ExpressionAttributeNames={"#u": "used"}, ReturnValues="NONE")
+    for wrong in (
+        {"UpdateExpression": "SET used = :v, status = :v"},
+        {"UpdateExpression": "SET used = :v REMOVE status"},
+        {"UpdateExpression": "SET #u = :v", "ExpressionAttributeNames": {"#u": "status"}},
+        {"UpdateExpression": "SET used = :v", "ConditionExpression": "attribute_not_exists(status)"},
+        {"UpdateExpression": "SET used = :v", "ReturnValues": "ALL_NEW"},
+    ):
+        with denied():
+            update(**place, **wrong)

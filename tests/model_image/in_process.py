@@ -9,12 +9,15 @@ from typing import Any
 import httpx
 
 from model_image.admission import Admission, AdmissionLimits
+from model_image.allowance import Failures, Guard
 from model_image.app import ModelServer
 from model_image.batching import sequence as batching
 from model_image.batching.sequence import Progress, ScoredToken
+from model_image.budgets import Budgets
 from model_image.metrics import Metrics
 from model_image.registry import Registry, ServedModel
 from model_image.request_log import JsonLog
+from model_image.usage import UsageRecords
 from model_image.vocabulary import Encoded
 
 MARKER = "Zmarkertext"
@@ -82,6 +85,10 @@ class InProcess:
         timeout_seconds: float = 60,
         tracer: Any = None,
         generation: Any = None,
+        context: int = 100,
+        budgets: Budgets | None = None,
+        fails_open: bool = False,
+        firehose: Any = None,
     ) -> None:
         self.output = io.StringIO()
         self.loop = ScriptedLoop(script)
@@ -94,7 +101,7 @@ class InProcess:
                 version="1",
                 tasks=("completions",),
                 created=0,
-                context_length=100,
+                context_length=context,
                 vocabulary=128,
                 tokenizer=tokenizer,
                 stop_tokens=frozenset(),
@@ -105,14 +112,21 @@ class InProcess:
         self.registry.ready = True
         self.admission = Admission(AdmissionLimits(requests=limit, tokens=tokens))
         self.metrics = Metrics()
+        log = JsonLog(self.output)
+        self.budgets = budgets
+        if budgets is not None:
+            budgets.on_failure = Failures(self.metrics, log, fails_open=fails_open)
+        self.usage = None if firehose is None else UsageRecords(firehose, stream="u", metrics=self.metrics, log=log)
         self.app = ModelServer(
             registry=self.registry,
             admission=self.admission,
             metrics=self.metrics,
-            log=JsonLog(self.output),
+            log=log,
             body_limit=10_000,
             timeout_seconds=timeout_seconds,
             tracer=tracer,
+            guard=None if budgets is None else Guard(budgets, fails_open=fails_open),
+            usage=self.usage,
         )
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from model_image import app
+from model_image import exchange
 from model_image.batching.generation_loop import Deliveries, GenerationLoop
 from model_image.batching.scheduler import Limits, Plan, Scheduler
 from model_image.batching.sequence import Progress, ScoredToken
@@ -129,7 +129,7 @@ def test_a_client_that_leaves_takes_its_sequences_out_at_once() -> None:
 
 
 def test_a_client_that_stops_reading_is_dropped_after_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "_ERROR_SECONDS", 0.05)
+    monkeypatch.setattr(exchange, "_ERROR_SECONDS", 0.05)
     server = InProcess(timeout_seconds=0.05)
     sent: list[str] = []
     incoming = [{"type": "http.request", "body": json.dumps(BODY | {"stream": True}).encode()}]

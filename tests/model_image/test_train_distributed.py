@@ -1,6 +1,7 @@
 """Two processes that train together over gloo learn what one learns: whole models (DDP) and sharded ones (FSDP2)."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from local.processes import start_mark
 from model_image import train
 from model_image.artefacts import read_manifest, verify
 from model_image.errors import ConfigError
@@ -175,3 +177,19 @@ def test_what_torchrun_is_told(
 def test_nodes_that_cannot_find_each_other_are_told_what_to_set() -> None:
     with pytest.raises(ConfigError, match="set MASTER_ADDR"):
         torchrun_options(Distribution(nodes=2), [], {"NODE_RANK": "1"})
+
+
+def test_a_process_of_torchrun_does_not_outlive_it() -> None:
+    child = "import os; from model_image.train.launch import end_with_torchrun; end_with_torchrun(os.environ); "
+    child += "print(os.getpid(), flush=True); import time; time.sleep(60)"
+    parent = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]], start_new_session=True)"
+    command = [sys.executable, "-c", parent, child]
+    environment = {**os.environ, "TORCHELASTIC_RUN_ID": "1"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        process.kill()
+    deadline = time.monotonic() + 10
+    while start_mark(pid) is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

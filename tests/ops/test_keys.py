@@ -1,42 +1,18 @@
 """Consumers and tokens in the emulated stack, up to the authorizer invoked as a deployed function."""
 
-import io
 import json
-import time
-import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-import lambdas
 from lambdas import tokens
 from local.emulators import Emulators
 from ops.errors import OpsError
-from ops.keys import create_consumer, list_consumers, revoke_token
-
-REGION = "eu-west-1"
-
-
-@dataclass
-class Stack:
-    clients: dict[str, Any]
-    outputs: dict[str, Any]
-    emulators: Emulators
-
-    def rows(self) -> int:
-        return sum(
-            self.clients["dynamodb"].scan(TableName=self.outputs[table])["Count"]
-            for table in ("consumers_table", "tokens_table")
-        )
-
-    def gateway_keys(self) -> dict[str, str]:
-        keys = self.clients["apigateway"].get_api_keys(includeValues=True)["items"]
-        return {key["id"]: key["value"] for key in keys}
+from ops.keys import create_consumer, create_oidc_consumer, list_consumers, revoke_token
+from tests.ops.emulated_keys import REGION, Stack, create, deploy_authorizer, make_stack
 
 
 @pytest.fixture(scope="module")
@@ -46,31 +22,8 @@ def emulators(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulators]:
 
 
 @pytest.fixture
-def stack(emulators: Emulators, request: pytest.FixtureRequest) -> Stack:
-    clients = {name: emulators.client(name) for name in ("apigateway", "dynamodb", "kms")}
-    suffix = str(time.monotonic_ns())
-    for table, key in (("consumers", "id"), ("tokens", "token_hash")):
-        clients["dynamodb"].create_table(
-            TableName=f"{table}-{suffix}",
-            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
-            KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
-            BillingMode="PAY_PER_REQUEST",
-        )
-    plans = {
-        name: clients["apigateway"].create_usage_plan(name=f"{name}-{suffix}")["id"] for name in ("demo", "trickle")
-    }
-    outputs = {
-        "consumers_table": f"consumers-{suffix}",
-        "tokens_table": f"tokens-{suffix}",
-        "consumers_key_arn": clients["kms"].create_key()["KeyMetadata"]["Arn"],
-        "usage_plan_ids": plans,
-    }
-    return Stack(clients=clients, outputs=outputs, emulators=emulators)
-
-
-def create(stack: Stack, **changes: Any) -> Any:
-    wanted: dict[str, Any] = {"name": "alice", "plan": "demo", "models": "*", "tasks": "*"}
-    return create_consumer(stack.clients, stack.outputs, **wanted | changes)
+def stack(emulators: Emulators) -> Stack:
+    return make_stack(emulators)
 
 
 def test_a_new_consumer_has_a_hashed_token_and_an_encrypted_key_on_its_plan(stack: Stack) -> None:
@@ -99,16 +52,20 @@ def test_a_new_consumer_has_a_hashed_token_and_an_encrypted_key_on_its_plan(stac
 
 def test_consumers_are_listed_without_secrets(stack: Stack) -> None:
     expires = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
-    bob = create(stack, name="bob", plan="trickle", models=["m-2", "m-1"], tasks=["chat"], expires=expires)
+    bob = create(
+        stack, name="bob", plan="trickle", models=["m-2", "m-1"], tasks=["chat"], expires=expires,
+        source_cidrs=["10.0.0.0/8"], contact="bob@example.com",
+    )  # fmt: skip
     alice = create(stack)
     listed = list_consumers(stack.clients, stack.outputs)
     assert [consumer.id for consumer in listed] == ["alice", "bob"]
     public = json.loads(json.dumps([consumer.public() for consumer in listed]))
     assert public[1] == {
-        "id": "bob", "plan": "trickle", "models": ["m-1", "m-2"], "tasks": ["chat"], "status": "active",
+        "id": "bob", "plan": "trickle", "models": ["m-1", "m-2"], "tasks": ["chat"], "source_cidrs": ["10.0.0.0/8"],
+        "contact": "bob@example.com", "status": "active",
         "tokens": [{
             "id": tokens.digest(bob.token)[:12], "created": public[1]["tokens"][0]["created"],
-            "expires": expires.isoformat(), "status": "active",
+            "expires": expires.isoformat(), "last_used": None, "status": "active",
         }],
     }  # fmt: skip
     assert public[0]["models"] == "*"
@@ -133,6 +90,9 @@ def test_a_revoked_token_is_so_in_the_list(stack: Stack, by_id: bool) -> None:
         ({"models": ["a,b"]}, "model 'a,b' is not a model name"),
         ({"models": []}, "would have no model or no task"),
         ({"tasks": ["paint"]}, "task 'paint' does not exist; tasks are completions, chat"),
+        ({"source_cidrs": ["10.0.0.1/8"]}, "'10.0.0.1/8' is no address block; write one such as 203.0.113.0/24"),
+        ({"contact": "nobody"}, "contact 'nobody' is no address; write one such as team@example.com"),
+        ({"name": "oidc.demo"}, "would be one of those who sign in; use --oidc"),
         ({"expires": datetime(2020, 1, 1, tzinfo=UTC)}, "is past or has no time zone"),
         ({"expires": datetime(2999, 1, 1)}, "is past or has no time zone"),  # noqa: DTZ001
     ],
@@ -231,42 +191,10 @@ def test_what_cannot_be_taken_away_is_named(stack: Stack) -> None:
     stack.clients["apigateway"].delete_api_key(apiKey=key_id)
 
 
-def bundle() -> bytes:
-    archive = io.BytesIO()
-    directory = Path(lambdas.__file__).parent
-    with zipfile.ZipFile(archive, "w") as file:
-        for source in sorted(directory.glob("*.py")):
-            file.write(source, f"lambdas/{source.name}")
-    return archive.getvalue()
-
-
-def authorizer_role(stack: Stack, *, name: str) -> str:
-    """The ARN of a role that may do what the authorizer does, and nothing else."""
-    iam = stack.emulators.client("iam")
-    trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "lambda.amazonaws.com"}}
-    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps({"Statement": [trust]}))["Role"]
-    tables = [
-        f"arn:aws:dynamodb:{REGION}:123456789012:table/{stack.outputs[each]}"
-        for each in ("consumers_table", "tokens_table")
-    ]
-    statements = [
-        {"Effect": "Allow", "Action": "dynamodb:GetItem", "Resource": tables},
-        {"Effect": "Allow", "Action": "kms:Decrypt", "Resource": stack.outputs["consumers_key_arn"]},
-    ]
-    iam.put_role_policy(RoleName=name, PolicyName="read", PolicyDocument=json.dumps({"Statement": statements}))
-    return str(role["Arn"])
-
-
 def test_the_deployed_authorizer_knows_the_consumer(stack: Stack) -> None:
     functions = stack.emulators.client("lambda")
     name = stack.outputs["tokens_table"].replace("tokens", "authorizer")
-    functions.create_function(
-        FunctionName=name, Runtime="python3.12", Handler="lambdas.authorizer.handler", Timeout=10,
-        Role=authorizer_role(stack, name=name), Code={"ZipFile": bundle()},
-        Environment={"Variables": {
-            "CONSUMERS_TABLE": stack.outputs["consumers_table"], "TOKENS_TABLE": stack.outputs["tokens_table"],
-        }},
-    )  # fmt: skip
+    deploy_authorizer(stack, name=name)
     created = create(stack, models=["m-1"])
 
     def ask(token: str) -> tuple[bool, Any]:
@@ -281,14 +209,35 @@ def test_the_deployed_authorizer_knows_the_consumer(stack: Stack) -> None:
     failed, answer = ask(created.token)
     assert not failed, answer
     assert answer["principalId"] == "alice"
-    assert answer["context"] == {"consumer": "alice", "plan": "demo", "models": "m-1", "tasks": "*"}
+    context = {key: value for key, value in answer["context"].items() if not key.startswith("refusal_")}
+    assert context == {
+        "consumer": "alice", "plan": "demo", "models": "m-1", "tasks": "*",
+        "tokens_per_day": "1000", "tokens_per_month": "*",
+    }  # fmt: skip
     assert answer["usageIdentifierKey"] in stack.gateway_keys().values()
-    assert answer["policyDocument"]["Statement"][0]["Resource"].endswith(":abc/v1/*")
+    assert answer["policyDocument"]["Statement"][0]["Resource"] == [
+        f"arn:aws:execute-api:{REGION}:123456789012:abc/v1/*"
+    ]
+    (listed,) = list_consumers(stack.clients, stack.outputs)
+    assert listed.tokens[0].last_used == datetime.now(UTC).date().isoformat()
     for wrong in (tokens.mint(), "nonsense"):
         failed, answer = ask(wrong)
         assert failed
         assert answer["errorMessage"] == "Unauthorized"
     revoke_token(stack.clients, stack.outputs, token=created.token)
     failed, answer = ask(created.token)
-    assert failed
-    assert answer["errorMessage"] == "Unauthorized"
+    assert not failed
+    assert answer["context"]["refusal_code"] == "token_revoked"
+    assert answer["policyDocument"]["Statement"][0]["Effect"] == "Deny"
+
+
+def test_the_consumer_of_those_who_sign_in_has_a_gateway_key_and_no_token(stack: Stack) -> None:
+    before = stack.gateway_keys()
+    assert create_oidc_consumer(stack.clients, stack.outputs, plan="demo", tasks=["chat"]) == "oidc.demo"
+    (listed,) = list_consumers(stack.clients, stack.outputs)
+    assert (listed.id, listed.plan, listed.tasks, listed.tokens) == ("oidc.demo", "demo", ("chat",), ())
+    assert len(stack.gateway_keys()) == len(before) + 1
+    with pytest.raises(OpsError, match=r"consumer oidc\.demo exists already"):
+        create_oidc_consumer(stack.clients, stack.outputs, plan="demo")
+    with pytest.raises(OpsError, match="plan 'gold' does not exist"):
+        create_oidc_consumer(stack.clients, stack.outputs, plan="gold")

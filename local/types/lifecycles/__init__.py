@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from local.types.lifecycles import (
     apigateway,
     audit,
+    batch,
     compute,
     ec2,
     firewall,
@@ -15,6 +16,7 @@ from local.types.lifecycles import (
     observability,
     secrets,
     storage,
+    streams,
 )
 from local.types.lifecycles.vocabulary import Lifecycle
 
@@ -23,6 +25,7 @@ LIFECYCLES: Mapping[str, Lifecycle] = {
     for module in (
         apigateway,
         audit,
+        batch,
         compute,
         ec2,
         firewall,
@@ -31,6 +34,7 @@ LIFECYCLES: Mapping[str, Lifecycle] = {
         observability,
         secrets,
         storage,
+        streams,
     )
     for token, life in module.LIFECYCLES.items()
 }

@@ -1,4 +1,4 @@
-"""Lambda functions and who may invoke them."""
+"""Lambda functions, who may invoke them, and the streams and queues that do."""
 
 from __future__ import annotations
 
@@ -56,6 +56,22 @@ LIFECYCLES: dict[str, Lifecycle] = {
             ),
         ),
         volatile=frozenset({"sourceCodeSize", "codeSha256"}),
+    ),
+    "aws:lambda/eventSourceMapping:EventSourceMapping": Lifecycle(
+        delete=("DeleteEventSourceMapping", {"UUID": "{id}"}),
+        changes=(
+            modify(
+                "UpdateEventSourceMapping",
+                "functionName",
+                "batchSize",
+                "maximumBatchingWindowInSeconds",
+                "maximumRetryAttempts",
+                "maximumRecordAgeInSeconds",
+                "filterCriteria",
+                "enabled",
+                UUID="{id}",
+            ),
+        ),
     ),
     "aws:lambda/permission:Permission": Lifecycle(
         delete=("RemovePermission", {"FunctionName": "{function}", "StatementId": "{statementId}"})

@@ -73,6 +73,9 @@ LIFECYCLES: dict[str, Lifecycle] = {
             Change(("kmsKeyId",), _log_key, whole=True),
         ),
     ),
+    "aws:cloudwatch/logStream:LogStream": Lifecycle(
+        delete=("DeleteLogStream", {"logGroupName": "{logGroupName}", "logStreamName": "{name}"})
+    ),
     "aws:cloudwatch/logResourcePolicy:LogResourcePolicy": Lifecycle(
         delete=("DeleteResourcePolicy", {"policyName": "{policyName}"}), changes=(resend("policyDocument"),)
     ),

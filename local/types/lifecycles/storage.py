@@ -54,6 +54,10 @@ def _no_logging(made: Made) -> None:
     made.call("s3", "PutBucketLogging", Bucket=made.id, BucketLoggingStatus={})
 
 
+def _no_notification(made: Made) -> None:
+    made.call("s3", "PutBucketNotificationConfiguration", Bucket=made.id, NotificationConfiguration={})
+
+
 def _time_to_live(changed: Changed) -> None:
     """The old attribute first: a table has one at most."""
     for setting, enabled in ((changed.old.get("ttl"), False), (changed.inputs.get("ttl"), True)):
@@ -112,6 +116,9 @@ LIFECYCLES: dict[str, Lifecycle] = {
     ),
     "aws:s3/bucketLogging:BucketLogging": Lifecycle(
         delete=_no_logging, changes=(resend(),), replaces=frozenset({"bucket"})
+    ),
+    "aws:s3/bucketNotification:BucketNotification": Lifecycle(
+        delete=_no_notification, changes=(resend(),), replaces=frozenset({"bucket"})
     ),
     "aws:dynamodb/table:Table": Lifecycle(
         delete=("DeleteTable", {"TableName": "{id}"}),

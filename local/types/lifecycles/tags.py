@@ -12,8 +12,8 @@ from local.errors import LocalError
 from local.mapping import normal, operation_model, to_parameters
 from local.types.lifecycles.vocabulary import Changed
 
-_TAGS = {"tags", "tagslist", "resourcetags"}
-_KEYS = {"tagkeys", "resourcetagkeys"}
+_TAGS = {"tags", "tagslist", "tagstoadd", "resourcetags"}
+_KEYS = {"tagkeys", "tagstoremove", "resourcetagkeys"}
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ _SERVICES: Mapping[str, Tagging] = {
     "acm": Tagging("AddTagsToCertificate", "RemoveTagsFromCertificate"),
     "apigateway": Tagging(),
     "apigatewayv2": Tagging(),
+    "batch": Tagging(),
     "budgets": Tagging(),
     "cloudtrail": Tagging("AddTags", "RemoveTags"),
     "cloudwatch": Tagging(),
@@ -38,6 +39,8 @@ _SERVICES: Mapping[str, Tagging] = {
     "ecr": Tagging(),
     "elbv2": Tagging("AddTags", "RemoveTags"),
     "events": Tagging(),
+    "firehose": Tagging("TagDeliveryStream", "UntagDeliveryStream", by="name"),
+    "glue": Tagging(),
     "kms": Tagging(by="id"),
     "lambda": Tagging(),
     "logs": Tagging(),

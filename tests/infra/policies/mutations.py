@@ -105,6 +105,7 @@ BALANCER, LISTENER, ACL = "lb/loadBalancer:LoadBalancer", "lb/listener:Listener"
 VPC, BUCKET, KEY, TRAIL = "ec2/vpc:Vpc", "aws:s3/bucket:Bucket", "kms/key:Key", "aws:cloudtrail/trail:Trail"
 FUNCTION, ROLE_POLICY, TABLE = "lambda/function:Function", "iam/rolePolicy:RolePolicy", "dynamodb/table:Table"
 DATA = "storage-data"
+DEFINITION, ENVIRONMENT = "batch/jobDefinition:JobDefinition", "batch/computeEnvironment:ComputeEnvironment"
 WIDE_OPEN = {"ipProtocol": "tcp", "cidrIpv4": "0.0.0.0/0", "description": "mutant"}
 PUBLIC = statement(Principal="*", Action="s3:*", Resource="*")
 ALL_FOUR = dict.fromkeys(("blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls", "restrictPublicBuckets"), True)
@@ -256,6 +257,10 @@ MUTATIONS: dict[str, Mutation] = {
     "ECR.2": Mutation("ecr-immutable", put("ecr/repository:Repository", "imageTagMutability", "MUTABLE")),
     "ECR.3": Mutation("ecr-lifecycle", without("ecr/lifecyclePolicy:LifecyclePolicy")),
     "SQS.1": Mutation("sqs-encrypted", added("aws:sqs/queue:Queue", {"sqsManagedSseEnabled": False})),
+    "DataFirehose.1": Mutation(
+        "firehose-encrypted",
+        put("firehoseDeliveryStream:FirehoseDeliveryStream", "serverSideEncryption.enabled", False),
+    ),
     "SNS.1": Mutation("sns-own-key", put("sns/topic:Topic", "kmsMasterKeyId", DELETE)),
     "DynamoDB.2": Mutation("dynamodb-recoverable", put(TABLE, "pointInTimeRecovery.enabled", False)),
     "DynamoDB.6": Mutation("dynamodb-deletion-protected", put(TABLE, "deletionProtectionEnabled", False)),
@@ -294,6 +299,12 @@ MUTATIONS: dict[str, Mutation] = {
     "topic's key": Mutation("sns-own-key", other_key("sns/topic:Topic", "kmsMasterKeyId")),
     "environment's key": Mutation("lambda-environment-encrypted", other_key(FUNCTION, "kmsKeyArn")),
     "retention": Mutation("logs-end", put("logGroup:LogGroup", "retentionInDays", 0)),
+    "privileged job": Mutation("batch-unprivileged", put(DEFINITION, "containerProperties", '{"privileged": true}')),
+    "job as root": Mutation("batch-not-root", put(DEFINITION, "containerProperties", '{"user": "root"}')),
+    "job that writes": Mutation("batch-read-only", put(DEFINITION, "containerProperties", '{"user": "1"}')),
+    "training without a template": Mutation(
+        "batch-template-pinned", put(ENVIRONMENT, "computeResources.launchTemplate", DELETE)
+    ),
     "two services": Mutation(
         "iam-trusts-one-service",
         put(

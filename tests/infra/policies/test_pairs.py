@@ -13,9 +13,17 @@ from infra.policies.evaluate import findings
 from infra.policies.graph import UNKNOWN, Graph
 from infra.policies.rule import Rule
 from infra.policies.rules import RULES
-from tests.infra.policies import pairs_fleet, pairs_gateway, pairs_identity, pairs_network, pairs_storage
+from tests.infra.policies import (
+    pairs_batch,
+    pairs_fleet,
+    pairs_gateway,
+    pairs_identity,
+    pairs_network,
+    pairs_storage,
+    pairs_streams,
+)
 
-_MODULES = (pairs_fleet, pairs_gateway, pairs_identity, pairs_network, pairs_storage)
+_MODULES = (pairs_batch, pairs_fleet, pairs_gateway, pairs_identity, pairs_network, pairs_storage, pairs_streams)
 PAIRS = {name: pair for module in _MODULES for name, pair in module.PAIRS.items()}
 # These ask for what the program writes down; what is an output of a resource is not written down.
 ASK_FOR_LITERALS = {"secret-in-environment", "secret-in-property"}

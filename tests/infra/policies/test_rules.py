@@ -17,6 +17,7 @@ FOUNDATIONAL = {
     "APIGateway": (1, 2, 3, 4, 5, 8, 9),
     "AutoScaling": (1, 2, 3, 5, 6, 9),
     "CloudTrail": (1, 2, 3, 4, 5, 6, 7),
+    "DataFirehose": (1,),
     "DynamoDB": (2, 6),
     "EC2": (2, 6, 7, 8, 9, 10, 13, 15, 18, 19, 21, 25),
     "ECR": (1, 2, 3),

@@ -36,6 +36,14 @@ UNDECIDABLE_IN_PREVIEW = {
     "autoscaling-types",
     "autoscaling-version-pinned",
     "autoscaling-zones",
+    "batch-image-by-digest",
+    "batch-logged",
+    "batch-no-host-paths",
+    "batch-no-public-address",
+    "batch-not-root",
+    "batch-read-only",
+    "batch-template-pinned",
+    "batch-unprivileged",
     "elb-zones",
     "endpoint-policy",
     "iam-no-star-resource",
@@ -46,6 +54,8 @@ UNDECIDABLE_IN_PREVIEW = {
     "lambda-not-public",
     "s3-tls-only",
     "secret-in-user-data",
+    "sqs-not-public",
+    "sqs-tls-only",
 }
 every_stack = pytest.mark.parametrize("stack", ["local", "dev", "staging", "prod"])
 

@@ -56,7 +56,7 @@ CASES: list[tuple[str, Patch, Expected]] = [
     ("a key left to whoever IAM lets", statements("storage-models-key", lambda found: found.append({"Effect": "Allow", "Principal": ROOT, "Action": "kms:Decrypt", "Resource": "*"})), {("wider", "condition-weakened", "storage-models-key")}),
     ("a bucket deleted full", put("storage-results", "forceDestroy", True), {("wider", "bucket-force-destroy", "storage-results")}),
     ("a bucket no longer protected", lambda document: find(document, "storage-models").update(protect=False), {("wider", "unprotected", "storage-models")}),
-    ("results kept for longer", put("storage-results-lifecycle", "rules.0.expiration.days", 60), set()),
+    ("results kept for longer", put("storage-results-lifecycle", "rules.1.expiration.days", 60), set()),
     # The fleet.
     ("instances of the whole bucket", first_resource("fleet-instance-policy", "<storage-models.arn>/*"), {("wider", "allow", "fleet-instance-role")}),
     ("instances that report for every group", statements("fleet-instance-policy", lambda found: found[-1].update(Resource=["*"])), {("wider", "allow", "fleet-instance-role")}),

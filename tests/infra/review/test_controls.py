@@ -54,7 +54,7 @@ with_account_block = add(
     dict.fromkeys(("blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls", "restrictPublicBuckets"), True),
 )
 with_notification = add(
-    "aws:s3/bucketNotification:BucketNotification", "events", {"eventbridge": True}, refers={"bucket": "storage-data"}
+    "aws:s3/bucketNotification:BucketNotification", "events", {"eventbridge": True}, refers={"bucket": "storage-models"}
 )
 with_lock = add(
     "aws:s3/bucketObjectLockConfiguration:BucketObjectLockConfiguration",

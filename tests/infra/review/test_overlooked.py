@@ -112,7 +112,7 @@ CASES: list[tuple[str, list[Patch], Patch, Expected]] = [
     ("calls sent to other targets", [], put("balancer-https", "defaultActions.0.targetGroupArn", "arn:aws:elasticloadbalancing:eu-west-1:999999999999:targetgroup/x/1"), {("medium", "changed", "listener-target", "balancer-https")}),
     ("a rule of the listener", [], add("aws:lb/listenerRule:ListenerRule", "x", {"priority": 1, "actions": [{"type": "forward", "targetGroupArn": "<other.arn>"}]}), {("medium", "wider", "listener-rule", "x")}),
     ("health asked for without TLS", [], put("balancer-targets", "healthCheck.protocol", "HTTP"), {("medium", "wider", "target-health", "balancer-targets")}),
-    ("another region", [], provider(region="us-east-1"), {("medium", "changed", "provider-region", "aws"), ("none", "narrower", "fixed-cost", "modelkeep-prod"), ("low", "changed", "fleet-cost", "fleet-group")}),
+    ("another region", [], provider(region="us-east-1"), {("medium", "changed", "provider-region", "aws"), ("none", "narrower", "fixed-cost", "modelkeep-prod"), ("low", "changed", "fleet-cost", "fleet-group"), ("none", "narrower", "training-cost", "training-on-demand"), ("none", "narrower", "training-cost", "training-spot")}),
     ("another role of the deployment", [], provider(assumeRoles=[{"roleArn": "arn:aws:iam::999999999999:role/x"}]), {("medium", "changed", "provider-identity", "aws")}),
     ("any account taken", [provider(allowedAccountIds=["222222222222"])], provider(allowedAccountIds=[]), {("high", "wider", "provider-account", "aws")}),
     # Protection.

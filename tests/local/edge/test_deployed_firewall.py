@@ -112,18 +112,23 @@ def limit_of(definition: dict[str, Any], name: str) -> int:
     return int(rule["Statement"]["RateBasedStatement"]["Limit"])
 
 
-def test_one_token_from_many_addresses_is_limited(definition: dict[str, Any], wall: Firewall) -> None:
-    limit = limit_of(definition, "rate-per-token")
-    token = {"authorization": "Bearer mk_one"}
+@pytest.mark.parametrize(
+    ("rule", "header", "scheme"), [("rate-per-token", "authorization", "Bearer "), ("rate-per-key", "x-api-key", "")]
+)
+def test_one_token_from_many_addresses_is_limited(
+    definition: dict[str, Any], wall: Firewall, rule: str, header: str, scheme: str
+) -> None:
+    limit = limit_of(definition, rule)
+    token = {header: f"{scheme}mk_one"}
     for count in range(limit):
         assert ask(wall, {}, headers=token, source_ip=f"203.0.{count % 200}.9").allowed
     refused = ask(wall, {}, headers=token, source_ip="203.0.113.9")
-    assert refused.rule == "rate-per-token"
+    assert refused.rule == rule
     assert refused.response is not None
     assert refused.response.status == 429
     error = json.loads(refused.response.body)["error"]
     assert (error["code"], "firewall" in error["message"]) == ("rate_limit_exceeded", True)
-    assert ask(wall, {}, headers={"authorization": "Bearer mk_two"}, source_ip="203.0.113.9").allowed
+    assert ask(wall, {}, headers={header: f"{scheme}mk_two"}, source_ip="203.0.113.9").allowed
     assert ask(wall, {}, source_ip="203.0.113.9").allowed  # without a token there is nothing to count by
     assert ask(wall, {}, headers=token, now=301.0).allowed
 
