@@ -9,9 +9,10 @@ import pulumi
 import pulumi_aws as aws
 from pulumi import ResourceOptions
 
+from infra.components.bucket import PrivateBucket, PrivateBucketArgs
 from infra.components.keys import EncryptionKey, EncryptionKeyArgs, administered_by_iam, used_by_trail, used_through
 from infra.components.logs import Logs
-from infra.components.storage import PrivateBucket, PrivateBucketArgs, Storage
+from infra.components.storage import Storage
 from infra.iam import ANYONE, Statement, assume_role, document
 from infra.settings import AuditSettings, BudgetSettings
 from infra.site import Site

@@ -6,9 +6,9 @@ import pulumi
 import pulumi_aws as aws
 from pulumi import ResourceOptions
 
+from infra.components.bucket import PrivateBucket
 from infra.components.certificate import Certificate
 from infra.components.network import Network
-from infra.components.storage import PrivateBucket
 from infra.settings import Settings
 
 HTTPS = 443

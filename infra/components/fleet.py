@@ -7,6 +7,7 @@ import pulumi_aws as aws
 from pulumi import ResourceOptions
 
 from infra.components.balancer import Balancer
+from infra.components.bucket import PrivateBucket
 from infra.components.budgets import Budgets
 from infra.components.image import Image
 from infra.components.instance import Instance, InstanceArgs
@@ -14,7 +15,6 @@ from infra.components.logs import Logs
 from infra.components.network import Network
 from infra.components.promotions import Promotions
 from infra.components.signing import Signing
-from infra.components.storage import PrivateBucket
 from infra.components.usage import Usage
 from infra.instance_agent import LAUNCH_HOOK, TERMINATION_HOOK
 from infra.settings import Settings

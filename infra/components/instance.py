@@ -9,6 +9,7 @@ from pulumi import InvokeOptions, ResourceOptions
 
 from infra import user_data
 from infra.components.balancer import Balancer
+from infra.components.bucket import PrivateBucket
 from infra.components.budgets import Budgets
 from infra.components.image import Image, pull_statement, repository_arn
 from infra.components.keys import EncryptionKey, EncryptionKeyArgs, administered_by_iam, used_for_volumes
@@ -16,7 +17,6 @@ from infra.components.logs import Logs, write_statement
 from infra.components.network import Network
 from infra.components.promotions import Promotions
 from infra.components.signing import Signing
-from infra.components.storage import PrivateBucket
 from infra.components.usage import Usage
 from infra.fleet_settings import FleetSettings
 from infra.iam import Statement, assume_role, document

@@ -7,10 +7,10 @@ import pulumi
 import pulumi_aws as aws
 from pulumi import ResourceOptions
 
+from infra.components.bucket import PrivateBucket
 from infra.components.keys import EncryptionKey, EncryptionKeyArgs, administered_by_iam, used_through
 from infra.components.logs import Logs
 from infra.components.python_function import FunctionArgs, python_function
-from infra.components.storage import PrivateBucket
 from infra.components.training_job import PREFIX, TrainingJob
 from infra.iam import Statement
 from infra.settings import Settings

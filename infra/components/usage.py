@@ -8,9 +8,9 @@ import pulumi
 import pulumi_aws as aws
 from pulumi import ResourceOptions
 
+from infra.components.bucket import PrivateBucket
 from infra.components.keys import EncryptionKey, EncryptionKeyArgs, administered_by_iam, used_through
 from infra.components.logs import Logs
-from infra.components.storage import PrivateBucket
 from infra.iam import Conditions, Statement, assume_role, document
 from infra.site import Site
 from infra.usage_schema import COLUMNS, ERRORS_PREFIX, PREFIX, day_prefix

@@ -8,7 +8,7 @@ import pulumi
 import pytest
 
 from infra import endpoint_policies, iam
-from infra.components import keys, storage
+from infra.components import bucket, keys, storage
 from infra.components.observability import topic_statements
 from infra.site import Site, partition_of
 
@@ -74,9 +74,9 @@ def every_statement(site: Site) -> list[iam.Statement]:
             for statements in endpoint_policies.interface_statements(site, repository_arns=[]).values()
             for each in statements
         ),
-        storage.customer_key_statement("arn:aws:s3:::b"),
-        *storage.transport_statements("arn:aws:s3:::b"),
-        *storage.key_statements("arn:aws:s3:::b", key_arn="arn:key"),
+        bucket.customer_key_statement("arn:aws:s3:::b"),
+        *bucket.transport_statements("arn:aws:s3:::b"),
+        *bucket.key_statements("arn:aws:s3:::b", key_arn="arn:key"),
         *storage.log_delivery_statements(site, "arn:aws:s3:::b"),
         *topic_statements(site, "arn:topic"),
     ]

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra import endpoint_policies, iam
-from infra.components import keys, storage
+from infra.components import keys
+from infra.components.bucket import transport_statements
 from infra.components.gateway import policy_statements
 from infra.policies.answers import Verdict
 from infra.policies.documents import matches, no_allow_for_anyone, parse
@@ -123,7 +124,7 @@ class TestWhatAPreviewCannotDecide:
 
     def test_policies_of_buckets_deny_plain_http_to_all_of_them(self, resolve: Any) -> None:
         bucket = resource("aws:s3/bucket:Bucket", {})
-        text = resolve(iam.document_text(storage.transport_statements("arn:aws:s3:::models-1")))
+        text = resolve(iam.document_text(transport_statements("arn:aws:s3:::models-1")))
         policy = resource("aws:s3/bucketPolicy:BucketPolicy", {"policy": text}, name="policy", bucket=bucket.urn)
         assert findings(Graph((bucket, policy)), [BY_ID["s3-tls-only"]]) == []
 
