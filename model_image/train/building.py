@@ -1,6 +1,7 @@
 """From a configuration and its data to an artefact: train, measure, judge, write the card, and seal it."""
 
 import copy
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from model_image.train.masked_lm import MaskedTask
 from model_image.train.measuring import AnyTask, HeldOut, baselines, measure, measure_production
 from model_image.train.rows import Rows
 from model_image.train.running import Pace
+from model_image.train.tracing import Trace, traced
 from model_image.train_recipe import TrainRecipe
 
 
@@ -62,26 +64,37 @@ def build(job: Job) -> Manifest | None:
 
     Only the first of several processes makes the artefact; the others give None. Raises ModelImageError.
     """
-    recipe, rows = job.recipe, Rows(job.recipe, job.datasets)
+    rows = Rows(job.recipe, job.datasets)
     rows.check()
-    machine = Machine(recipe)
+    machine = Machine(job.recipe)
     try:
-        progress = Progress(model=recipe.name, as_json=job.as_json, is_silent=not machine.is_main, report=job.report)
-        progress.phase("preparing")
-        with _artefact(job, machine) as building:
-            task = _make_task(job, rows, machine)
-            training = _train(job, task, machine, progress)
-            if not machine.is_main:
-                return None
-            progress.phase("evaluating")
-            metrics = _finish(job, rows, task, training, building)
-            manifest = _seal(job, building, metrics, architecture=type(task.model).__name__)
-        if not job.keeps_checkpoints:
-            job.checkpoints.clear()
-        progress.done(job.out / recipe.name / recipe.version, manifest.metrics)
-        return manifest
+        environment = os.environ if machine.is_main else {}
+        with traced(environment, job.recipe, parent=job.parent) as trace:
+            return _build(job, rows, machine, trace)
     finally:
         machine.end()
+
+
+def _build(job: Job, rows: Rows, machine: Machine, trace: Trace) -> Manifest | None:
+    recipe = job.recipe
+    progress = Progress(model=recipe.name, as_json=job.as_json, is_silent=not machine.is_main, report=job.report)
+    progress.phase("preparing")
+    with _artefact(job, machine) as building:
+        with trace.phase("prepare"):
+            task = _make_task(job, rows, machine)
+        with trace.phase("optimise"):
+            training = _train(job, task, machine, progress)
+        if not machine.is_main:
+            return None
+        progress.phase("evaluating")
+        with trace.phase("evaluate"):
+            metrics = _finish(job, rows, task, training, building)
+        manifest = _seal(job, building, metrics, architecture=type(task.model).__name__)
+    trace.made(manifest)
+    if not job.keeps_checkpoints:
+        job.checkpoints.clear()
+    progress.done(job.out / recipe.name / recipe.version, manifest.metrics)
+    return manifest
 
 
 def _artefact(job: Job, machine: Machine) -> AbstractContextManager[Path]:
