@@ -151,16 +151,26 @@ def _run_program(run: Run) -> None:
 
 
 async def _main(run: Run) -> None:
+    own = asyncio.current_task()
     try:
-        await run_in_stack(lambda: _program(run.project))
+        await run_in_stack(lambda: _program(run))
         run.finish()
+    except Exception:
+        # What an interruption keeps from being made fails, and would be told in its place.
+        if own is not None and own.cancelling():
+            raise asyncio.CancelledError from None
+        raise
     finally:
         run.close()  # whatever comes next, a Ctrl-C too: nothing more is made
 
 
-async def _program(project: Project) -> None:
-    runpy.run_path(str(project.program), run_name="__main__")
-    await _quiescence()
+async def _program(run: Run) -> None:
+    runpy.run_path(str(run.project.program), run_name="__main__")
+    try:
+        await _quiescence()
+    except asyncio.CancelledError:
+        run.close()  # before Pulumi waits for what is under way, which would go on to the end
+        raise
 
 
 async def _quiescence() -> None:

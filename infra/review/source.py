@@ -30,37 +30,62 @@ def finder(root: Path) -> Callable[[Resource, Graph], str]:
     """
     calls: list[_Call] = []
     homes: dict[str, str] = {}
+    lent: dict[str, dict[str, list[int]]] = {}
     for path in sorted((root / _ROOM).rglob("*.py")):
         if _ROOM in path.relative_to(root).parts and "review" not in path.parts[-2:]:
             name = str(path.relative_to(root))
             tree = ast.parse(path.read_text(encoding="utf-8"))
             calls += _calls(tree, name)
             homes |= dict.fromkeys(_component_types(tree), name)
+            lent[name] = _lent(tree)
 
     def place(resource: Resource, graph: Graph) -> str:
         class_name = resource.type.rpartition(":")[2]
         candidates = [each for each in calls if each.class_name == class_name and resource.name.endswith(each.ending)]
         if not candidates:
             return ""
-        near = _homes(resource, graph, homes)
-        fit = max((each.file in near, len(each.ending)) for each in candidates)
-        best = [each for each in candidates if (each.file in near, len(each.ending)) == fit]
-        files = {each.file for each in best}
-        if len(files) > 1:
+        home = _home(resource, graph, homes)
+        lines = lent.get(home, {})
+
+        def fit(call: _Call) -> tuple[bool, bool, int]:
+            return call.file == home, call.file in lines, len(call.ending)
+
+        most = max(map(fit, candidates))
+        best = [each for each in candidates if fit(each) == most]
+        if len({each.file for each in best}) > 1:
             return ""
-        return f"{best[0].file}:{best[0].line}" if len(best) == 1 else best[0].file
+        file, at = (
+            (home, lines[best[0].file]) if best[0].file in lines else (best[0].file, [each.line for each in best])
+        )
+        return f"{file}:{at[0]}" if len(at) == 1 else file
 
     return place
 
 
-def _homes(resource: Resource, graph: Graph, homes: dict[str, str]) -> set[str]:
-    """The file of the innermost component that a resource is part of."""
+def _home(resource: Resource, graph: Graph, homes: dict[str, str]) -> str:
+    """The file of the innermost component that a resource is part of; "" without one."""
     current = resource
     while current.parent and current.parent in graph.resources:
         current = graph.resources[current.parent]
         if is_component(current.type) and current.type in homes:
-            return {homes[current.type]}
-    return set()
+            return homes[current.type]
+    return ""
+
+
+def _lent(tree: ast.Module) -> dict[str, list[int]]:
+    """The files whose functions this one imports, and the lines where it calls them: what they make is made there."""
+    files = {
+        alias.asname or alias.name: f"{node.module.replace('.', '/')}.py"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(f"{_ROOM}.components.")
+        for alias in node.names
+        if alias.name.islower()
+    }
+    found: dict[str, list[int]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in files:
+            found.setdefault(files[node.func.id], []).append(node.lineno)
+    return found
 
 
 def _calls(tree: ast.Module, file: str) -> Iterator[_Call]:

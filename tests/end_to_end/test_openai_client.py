@@ -8,6 +8,7 @@ import time
 import openai
 import pytest
 
+from lambdas import tokens
 from tests.end_to_end.conftest import RunningStack
 
 
@@ -70,8 +71,11 @@ def test_the_other_tasks_answer(stack: RunningStack) -> None:
 
 def test_errors_are_the_clients_own_classes(stack: RunningStack) -> None:
     with pytest.raises(openai.AuthenticationError) as unknown:
-        stack.openai(token="mk_" + "0" * 49).models.list()
+        stack.openai(token=tokens.mint()).models.list()
     assert unknown.value.code == "invalid_api_key"
+    with pytest.raises(openai.PermissionDeniedError) as mistyped:
+        stack.openai(token="mk_" + "0" * 49).models.list()
+    assert mistyped.value.code == "token_mistyped"
     with pytest.raises(openai.PermissionDeniedError) as blocked:
         stack.openai(address="127.0.0.66").models.list()
     assert blocked.value.code == "blocked_by_firewall"

@@ -63,7 +63,7 @@ def _log_events(stack: RunningStack) -> Iterator[str]:
 def spoken(stack: RunningStack) -> RunningStack:
     """The stack after every route has been called with the marker, as a consumer and as a stranger."""
     statuses = set()
-    for token in (stack.token(), "mk_" + MARKER):
+    for token in (stack.token(), "mk_" + MARKER, f"sk-{MARKER}"):
         for route, body in REQUESTS:
             answer = stack.post(route, body, token=token, headers={"content-type": "application/json"})
             statuses.add(answer.status_code)

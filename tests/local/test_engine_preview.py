@@ -140,8 +140,8 @@ def test_a_hundred_resources_preview_in_under_five_seconds(project: Project) -> 
             r"aws:autoscaling/group:Group g: warmPool meets no parameter",
         ),
         (
-            "aws.sqs.Queue('q')",
-            r"aws:sqs/queue:Queue q: the local engine does not know this type; add it to local/types",
+            "aws.athena.Workgroup('w')",
+            r"aws:athena/workgroup:Workgroup w: the local engine does not know this type; add it to local/types",
         ),
         (
             "aws.ec2.Vpc('v', cidr_block='10.0.0.0/16'); aws.ec2.Vpc('v', cidr_block='10.1.0.0/16')",

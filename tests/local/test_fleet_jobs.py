@@ -79,6 +79,13 @@ class Batch:
 
 
 @pytest.fixture(scope="module")
+def emulators(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulators]:
+    """Emulators of their own: jobs that other tests have submitted would be run, and first."""
+    with Emulators(region="eu-west-1", log_dir=tmp_path_factory.mktemp("emulator-logs")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
 def batch(emulators: Emulators) -> Batch:
     moto = boto3.client(
         "iam", endpoint_url=emulators.endpoints["batch"], region_name="eu-west-1", aws_access_key_id="test",

@@ -98,7 +98,7 @@ def test_the_markdown_has_a_table_on_top_and_folds_the_rest(found: Review) -> No
     assert all(len(re.findall(r"(?<!\\)\|", row)) == 7 for row in rows)
     assert text.index("<details>") > text.index(rows[-1])
     assert text.count("<details>") == text.count("</details>") == 4
-    assert "`infra/components/storage.py:" in text
+    assert "`infra/components/bucket.py:" in text
     assert "S3.14" in text
     assert "> a note" in text
     assert "the review has no rules for this type" in text
@@ -121,7 +121,7 @@ def test_json_has_all_of_it(found: Review) -> None:
     assert content["counts"] == {"none": 1, "low": 0, "medium": 2, "high": 1}
     first = content["findings"][0]
     assert (first["topic"], first["before"], first["after"]) == ("bucket-versioning", "Enabled", "Suspended")
-    assert first["place"].startswith("infra/components/storage.py:")
+    assert first["place"].startswith("infra/components/bucket.py:")
     assert content["cost"]["after"]["unpriced"] == []
     assert {each["operation"] for each in content["changed"]} == {"create", "update", "delete"}
     assert content["notes"] == ["a note"]
