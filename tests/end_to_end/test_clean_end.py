@@ -13,12 +13,10 @@ from tests.end_to_end.conftest import Sandbox, make_sandbox, write_stack_file
 # A line of each step on standard error; the signal comes once it has been read, and a little later.
 MOMENTS = [
     ("1. Environment", 0.0),
-    ("1. Environment", 1.5),
     ("1. Environment", 5.0),
     ("4. Training", 0.0),
     ("6. Fleet", 0.0),
     ("6. Fleet", 4.0),
-    ("7. Calls", 0.0),
     ("What the guard", 0.2),
     ("Ending", 0.0),
 ]

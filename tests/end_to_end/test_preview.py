@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from tests.end_to_end.conftest import ROOT
 KEYS = {"urn", "type", "name", "parent", "inputs", "dependencies", "protect", "secret_inputs"}
 
 
+@functools.cache
 def _preview(stack: str) -> dict[str, Any]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
     done = subprocess.run(
