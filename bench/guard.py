@@ -46,7 +46,11 @@ class Way:
         place = urlsplit(url)
         host, port = str(place.hostname), place.port
         self._path = path
-        self._headers = {"content-type": "application/json", **headers}
+        self._headers = {
+            "content-type": "application/json",
+            "user-agent": "bench",
+            **headers,
+        }  # the firewall asks who it is
         self.connection: http.client.HTTPConnection = (
             http.client.HTTPConnection(host, port, timeout=60)
             if context is None
